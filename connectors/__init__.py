@@ -1,0 +1,1 @@
+"""One file per partner system, both directions in it. Knows nothing of the bus."""

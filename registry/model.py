@@ -1,0 +1,176 @@
+"""The registry's values: Agency, System, Service, Grant and the policies they carry.
+
+All are frozen and safe to share between threads. Durations carry their unit in the name, times are aware UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from schemas.identifiers import AgencyCode, ServiceCode, SystemCode
+from schemas.message import Grade
+
+
+class Pattern(StrEnum):
+    """A one-way message ends its call with a receipt; a request-reply call ends with the provider's reply."""
+
+    ONE_WAY = "one-way"
+    REQUEST_REPLY = "request-reply"
+
+
+class Ordering(StrEnum):
+    """Whether messages of one dossier to one receiver wait for each other."""
+
+    NONE = "none"
+    DOSSIER = "dossier"
+
+
+class Stage(StrEnum):
+    """Life of a service version: draft → sandbox → published → deprecated → retired."""
+
+    DRAFT = "draft"
+    SANDBOX = "sandbox"
+    PUBLISHED = "published"
+    DEPRECATED = "deprecated"
+    RETIRED = "retired"
+
+
+class DeliveryMode(StrEnum):
+    """How a system gets its messages: the bus calls it (push), or it fetches them (inbox)."""
+
+    PUSH = "push"
+    INBOX = "inbox"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agency:
+    """A member of the bus: a ministry, province, department, commune. Agencies form a tree of any depth."""
+
+    code: AgencyCode
+    name: str
+    parent: AgencyCode | None = None
+    #: Other spellings of the same agency (QCVN 102:2016 and local ones), each unique in the registry.
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where and how the bus calls a system."""
+
+    #: Name in the table of connectors (``rest``, ``national_portal``, …).
+    connector: str
+    url: str
+    #: Longest wait for one call, connect and read together, in seconds. Must stay under the delivery lease.
+    timeout_seconds: float = 20.0
+    #: Name of the sealed secret that the connector needs, if any; its value never leaves the secret store in clear.
+    secret: str = ""
+    #: What else the connector reads, checked by the connector itself.
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """A public key that a system signs with. Several may be valid at once, so that keys rotate with overlap."""
+
+    #: RFC 7638 thumbprint of the public key, base64url: the ``kid`` of its signatures.
+    key_id: str
+    pem: str
+    #: SHA-256 of the DER certificate, base64url: the ``x5t#S256`` of its signatures.
+    thumbprint: str
+    not_before: datetime
+    not_after: datetime
+    revoked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """A software system of an agency: it signs, sends and receives on its agency's behalf."""
+
+    code: SystemCode
+    name: str
+    mode: DeliveryMode = DeliveryMode.INBOX
+    endpoint: Endpoint | None = None
+    certificates: tuple[Certificate, ...] = ()
+    #: Services this system takes for its agency; empty means all that no other system of the agency names.
+    receives: tuple[ServiceCode, ...] = ()
+    #: Most calls that the bus makes to this system at once.
+    concurrency: int = 50
+    #: May this system also speak for the agencies below its own (a one-stop for its communes)?
+    speaks_for_children: bool = False
+    #: argon2id hash of the client secret, for callers that fetch a token instead of signing; empty: no tokens.
+    client_secret_hash: str = ""
+    suspended: bool = False
+
+    @property
+    def agency(self) -> AgencyCode:
+        return self.code.agency
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """When a failed delivery is tried again: exponential backoff with full jitter, until attempts or time run out."""
+
+    max_attempts: int = 20
+    #: From the moment of acceptance.
+    give_up_after_seconds: int = 72 * 3600
+    first_delay_seconds: float = 2.0
+    factor: float = 2.0
+    max_delay_seconds: float = 3600.0 * 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One version of a data service."""
+
+    code: ServiceCode
+    version: int
+    name: str
+    owner: AgencyCode
+    pattern: Pattern
+    stage: Stage = Stage.PUBLISHED
+    grade: Grade = Grade.SIGNED
+    ordering: Ordering = Ordering.NONE
+    content_types: tuple[str, ...] = ("application/json",)
+    #: JSON Schema 2020-12 (a JSON object) or XSD (its text) of the request payload; None: any well-formed document.
+    schema: Mapping[str, Any] | str | None = None
+    #: The same for the reply of a request-reply service.
+    reply_schema: Mapping[str, Any] | str | None = None
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    #: Most bytes of one payload.
+    max_body_bytes: int = 2 * 1024 * 1024
+    sunset: datetime | None = None
+
+    @property
+    def key(self) -> str:
+        """``code/version``, as written in headers, logs and the console."""
+        return f"{self.code}/{self.version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """Most messages in a minute and in a day (Asia/Ho_Chi_Minh); 0 means no limit."""
+
+    per_minute: int = 0
+    per_day: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """The right of an agency to use a service, for stated purposes, until a date."""
+
+    id: str
+    service: ServiceCode
+    #: Who may send. A grant to an agency does not reach its children unless ``include_children``.
+    grantee: AgencyCode
+    include_children: bool = False
+    #: Whom it may address; empty means any receiver that takes the service.
+    receivers: tuple[AgencyCode, ...] = ()
+    #: Purposes that a message may state; empty means that none need be stated and any is taken.
+    purposes: tuple[str, ...] = ()
+    valid_from: datetime | None = None
+    expires_at: datetime | None = None
+    quota: Quota = field(default_factory=Quota)

@@ -1,0 +1,1 @@
+"""Keys, certificates, signing, the evidence log, encryption at rest. Knows schemas only."""
