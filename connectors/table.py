@@ -1,0 +1,35 @@
+"""The table of connectors: the name an endpoint is registered with, and what makes the connector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+
+from connectors.base import Connector
+from connectors.http import HttpClient, HttpSettings
+from connectors.rest import RestConnector
+
+#: Makes a connector around the process's one HTTP client.
+ConnectorFactory = Callable[[HttpClient], Connector]
+
+#: Installed packages add theirs under this entry point group: ``name = package.module:factory``.
+ENTRY_POINT_GROUP = "lgsp.connectors"
+
+CONNECTORS: dict[str, ConnectorFactory] = {
+    "rest": RestConnector,
+}
+
+
+def build_connectors(settings: HttpSettings | None = None) -> Mapping[str, Connector]:
+    """Every connector of this installation by name, sharing one HTTP client.
+
+    A package cannot take the name of a connector that ships with the bus: what ``rest`` means is not for a dependency
+    to change. Raises ValueError then, so that the process does not start.
+    """
+    http = HttpClient(settings)
+    factories = dict(CONNECTORS)
+    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+        if entry_point.name in factories:
+            raise ValueError(f"connector {entry_point.name!r} is named twice")
+        factories[entry_point.name] = entry_point.load()
+    return {name: make(http) for name, make in factories.items()}
