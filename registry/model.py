@@ -97,6 +97,8 @@ class System:
     certificates: tuple[Certificate, ...] = ()
     #: Services this system takes for its agency; empty means all that no other system of the agency names.
     receives: tuple[ServiceCode, ...] = ()
+    #: Takes no messages at all; set it on a second system, so that the agency's mail has one unmistakable address.
+    sends_only: bool = False
     #: Most calls that the bus makes to this system at once.
     concurrency: int = 50
     #: May this system also speak for the agencies below its own (a one-stop for its communes)?
@@ -174,3 +176,7 @@ class Grant:
     valid_from: datetime | None = None
     expires_at: datetime | None = None
     quota: Quota = field(default_factory=Quota)
+
+
+#: What the registry is made of.
+Entry = Agency | System | Service | Grant

@@ -187,4 +187,196 @@ REASONS: dict[str, Wording] = {
         "A manifest of the registry has errors. Nothing was written; correct the places listed.",
         "Tệp khai báo đăng ký có lỗi. Chưa ghi gì; hãy sửa các chỗ được liệt kê.",
     ),
+    # What the agency client says of the bus (connectors/client.py).
+    "bus-unreachable": Wording(
+        "The bus cannot be reached, and it is not known whether it has the message. Send it again with the same id.",
+        "Không kết nối được tới trục, chưa rõ trục đã nhận thông điệp hay chưa. Hãy gửi lại với cùng mã thông điệp.",
+    ),
+    "bus-answer-not-readable": Wording(
+        "The bus's answer is not what the protocol promises. Check the address of the bus.",
+        "Phản hồi của trục không đúng giao thức. Hãy kiểm tra địa chỉ của trục.",
+    ),
+    "receipt-not-of-this-message": Wording(
+        "The bus's receipt is genuine but speaks of another message. Do not count this message as sent; "
+        "tell the operator of the bus.",
+        "Biên nhận của trục là thật nhưng nói về thông điệp khác. Chưa được coi là đã gửi; hãy báo quản trị trục.",
+    ),
+    "reply-not-of-this-request": Wording(
+        "The signed reply does not belong to this request. Do not use it; tell the operator of the bus.",
+        "Phản hồi đã ký không thuộc yêu cầu này. Không được sử dụng; hãy báo quản trị trục.",
+    ),
+    "attachment-digest-wrong": Wording(
+        "The attachment's bytes do not have the digest that names them. Fetch it again.",
+        "Nội dung tệp đính kèm không khớp mã băm. Hãy tải lại.",
+    ),
+    "unsigned": Wording(
+        "The call carries neither a signed manifest (Lgsp-Manifest) nor a bearer token. Sign it, or fetch a "
+        "token first.",
+        "Lời gọi không có bản kê khai đã ký (Lgsp-Manifest) và cũng không có mã truy cập. Hãy ký hoặc lấy "
+        "mã truy cập trước.",
+    ),
+    "manifest-missing": Wording(
+        "The header Lgsp-Manifest is empty. Put the signed manifest there.",
+        "Tiêu đề Lgsp-Manifest trống. Hãy đặt bản kê khai đã ký vào đó.",
+    ),
+    "manifest-unreadable": Wording(
+        "The signed manifest is not a compact JWS in canonical base64url. Sign it with a standard JWS "
+        "library.",
+        "Bản kê khai đã ký không phải JWS dạng gọn với base64url chuẩn. Hãy ký bằng thư viện JWS chuẩn.",
+    ),
+    "manifest-too-long": Wording(
+        "The signed manifest is over {limit} characters. Name fewer receivers or attachments.",
+        "Bản kê khai đã ký dài quá {limit} ký tự. Hãy giảm số bên nhận hoặc tệp đính kèm.",
+    ),
+    "algorithm-not-allowed": Wording(
+        "The signature's algorithm is not allowed, or is not that of the registered key. Use ES256 or "
+        "PS256.",
+        "Thuật toán chữ ký không được phép hoặc không khớp với khóa đã đăng ký. Hãy dùng ES256 hoặc PS256.",
+    ),
+    "header-not-allowed": Wording(
+        "The signature's header must have exactly alg, typ, kid and x5t#S256, with the right typ. Remove "
+        "all else.",
+        "Phần đầu chữ ký phải có đúng alg, typ, kid và x5t#S256 với typ phù hợp. Hãy bỏ các trường khác.",
+    ),
+    "key-unknown": Wording(
+        "No registered key has this kid. Register the certificate first, or sign with a registered key.",
+        "Không có khóa đã đăng ký nào mang kid này. Hãy đăng ký chứng thư hoặc ký bằng khóa đã đăng ký.",
+    ),
+    "key-not-yet-valid": Wording(
+        "The signing key is not valid yet. Check the clock, or wait until the certificate begins.",
+        "Khóa ký chưa có hiệu lực. Hãy kiểm tra đồng hồ hoặc chờ chứng thư bắt đầu hiệu lực.",
+    ),
+    "key-expired": Wording(
+        "The signing key has expired. Register a new certificate and sign with it.",
+        "Khóa ký đã hết hạn. Hãy đăng ký chứng thư mới và ký lại.",
+    ),
+    "key-revoked": Wording(
+        "The signing key is revoked. Register a new certificate and sign with it.",
+        "Khóa ký đã bị thu hồi. Hãy đăng ký chứng thư mới và ký lại.",
+    ),
+    "key-of-another-agency": Wording(
+        "The key does not belong to the agency that the manifest names as its sender. Correct the sender, "
+        "or sign with that agency's key.",
+        "Khóa không thuộc cơ quan được ghi là bên gửi. Hãy sửa bên gửi hoặc ký bằng khóa của cơ quan đó.",
+    ),
+    "key-unreadable": Wording(
+        "The key file cannot be read: damaged, of an unknown form, or under another password.",
+        "Không đọc được tệp khóa: hỏng, sai định dạng hoặc sai mật khẩu.",
+    ),
+    "key-weak": Wording(
+        "Only P-256 keys and RSA keys of {minimum} to {maximum} bits are taken. Create a new key.",
+        "Chỉ chấp nhận khóa P-256 hoặc RSA từ {minimum} đến {maximum} bit. Hãy tạo khóa mới.",
+    ),
+    "key-certificate-mismatch": Wording(
+        "The certificate is not for this key. Choose the certificate that was issued for it.",
+        "Chứng thư không thuộc khóa này. Hãy chọn đúng chứng thư đã cấp cho khóa.",
+    ),
+    "certificate-mismatch": Wording(
+        "The header's x5t#S256 is not the registered certificate of this key. Register the new certificate, "
+        "or name the old one.",
+        "x5t#S256 không phải chứng thư đã đăng ký của khóa này. Hãy đăng ký chứng thư mới hoặc dùng chứng "
+        "thư cũ.",
+    ),
+    "certificate-unreadable": Wording(
+        "The certificate is not an X.509 certificate in PEM form.",
+        "Chứng thư không phải X.509 dạng PEM.",
+    ),
+    "certificate-untrusted": Wording(
+        "The certificate does not lead to a trusted authority, or was not valid at that time.",
+        "Chứng thư không dẫn tới tổ chức chứng thực tin cậy hoặc không có hiệu lực tại thời điểm đó.",
+    ),
+    "signature-invalid": Wording(
+        "The signature does not hold. Sign exactly the bytes that are sent, with the key that kid names.",
+        "Chữ ký không hợp lệ. Hãy ký đúng dữ liệu được gửi bằng khóa mà kid chỉ ra.",
+    ),
+    "manifest-expired": Wording(
+        "The manifest was signed more than {limit_seconds} seconds ago. Check the clock and sign again.",
+        "Bản kê khai đã ký quá {limit_seconds} giây trước. Hãy kiểm tra đồng hồ và ký lại.",
+    ),
+    "manifest-from-future": Wording(
+        "The manifest was signed more than {limit_seconds} seconds in the future. Check the clock and sign "
+        "again.",
+        "Thời điểm ký bản kê khai vượt quá {limit_seconds} giây trong tương lai. Hãy kiểm tra đồng hồ và ký "
+        "lại.",
+    ),
+    "attestation-not-yours": Wording(
+        "A manifest with an attested section is written by the bus alone. Leave the section out and sign "
+        "again.",
+        "Chỉ trục mới được viết mục attested trong bản kê khai. Hãy bỏ mục này và ký lại.",
+    ),
+    "direction-not-request": Wording(
+        "A message that is sent must have the direction request. Correct the manifest and sign again.",
+        "Thông điệp gửi đi phải có chiều request. Hãy sửa bản kê khai và ký lại.",
+    ),
+    "body-length-mismatch": Wording(
+        "The body has another length than the manifest says. Send exactly the bytes that were signed.",
+        "Độ dài nội dung khác với bản kê khai. Hãy gửi đúng các byte đã ký.",
+    ),
+    "body-digest-mismatch": Wording(
+        "The body is not the one that the manifest was signed for. Send exactly the bytes that were signed.",
+        "Nội dung không phải nội dung đã ký trong bản kê khai. Hãy gửi đúng các byte đã ký.",
+    ),
+    "content-type-mismatch": Wording(
+        "The Content-Type is not the one in the manifest. Send the type that was signed.",
+        "Content-Type không khớp bản kê khai. Hãy gửi đúng kiểu đã ký.",
+    ),
+    "content-digest-unreadable": Wording(
+        "The header Content-Digest cannot be read. Write it as sha-256=:<base64>: (RFC 9530) or leave it "
+        "out.",
+        "Không đọc được tiêu đề Content-Digest. Hãy viết dạng sha-256=:<base64>: (RFC 9530) hoặc bỏ đi.",
+    ),
+    "content-digest-mismatch": Wording(
+        "The body does not match its Content-Digest: it was damaged on the way. Send it again.",
+        "Nội dung không khớp Content-Digest: dữ liệu bị hỏng trên đường truyền. Hãy gửi lại.",
+    ),
+    "header-missing": Wording(
+        "The header {header} is missing. Add it and send again.",
+        "Thiếu tiêu đề {header}. Hãy bổ sung và gửi lại.",
+    ),
+    "header-invalid": Wording(
+        "The header {header} has the wrong form. Correct it and send again.",
+        "Tiêu đề {header} sai dạng. Hãy sửa và gửi lại.",
+    ),
+    "no-open-version": Wording(
+        "No version of this service is open to callers. Check the code in the registry.",
+        "Không có phiên bản nào của dịch vụ này đang mở. Hãy kiểm tra mã trong sổ đăng ký.",
+    ),
+    "token-invalid": Wording(
+        "The bearer token is not one of this bus. Fetch a new one.",
+        "Mã truy cập không phải do trục này cấp. Hãy lấy mã mới.",
+    ),
+    "token-expired": Wording(
+        "The bearer token has expired. Fetch a new one.",
+        "Mã truy cập đã hết hạn. Hãy lấy mã mới.",
+    ),
+    "assertion-invalid": Wording(
+        "The client assertion does not follow RFC 7523. Check iss, sub, aud, exp and jti.",
+        "Client assertion không theo RFC 7523. Hãy kiểm tra iss, sub, aud, exp và jti.",
+    ),
+    "assertion-expired": Wording(
+        "The client assertion has expired, or would live longer than {limit_seconds} seconds. Make a new "
+        "one.",
+        "Client assertion đã hết hạn hoặc có thời hạn quá {limit_seconds} giây. Hãy tạo mới.",
+    ),
+    "assertion-replayed": Wording(
+        "The client assertion was used before. Make a new one with a new jti.",
+        "Client assertion đã được dùng. Hãy tạo mới với jti mới.",
+    ),
+    "secret-weak": Wording(
+        "The secret is too weak: at least {minimum} varied characters, and not made from the agency's code "
+        "or the system's name.",
+        "Mật khẩu quá yếu: cần ít nhất {minimum} ký tự đa dạng và không chứa mã cơ quan hay tên hệ thống.",
+    ),
+    "secret-unreadable": Wording(
+        "A sealed secret cannot be opened with the master keys at hand. Store it again.",
+        "Không mở được thông tin mật đã niêm phong bằng các khóa chủ hiện có. Hãy lưu lại.",
+    ),
+    "receipt-unreadable": Wording(
+        "The receipt cannot be read. Fetch it again from the bus.",
+        "Không đọc được biên nhận. Hãy tải lại từ trục.",
+    ),
+    "checkpoint-unreadable": Wording(
+        "The checkpoint is not a signed note of this log.",
+        "Điểm kiểm không phải ghi chú đã ký của nhật ký này.",
+    ),
 }

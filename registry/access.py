@@ -1,0 +1,197 @@
+"""May this message pass? One pure function, and the answer is no unless a grant says yes.
+
+The order of the questions is a decision about what strangers learn. Every caller here is already identified, so the
+catalogue's list of service codes is no secret to it: a code that nobody ever registered gets UnknownService. For a
+code that exists, a caller without any grant gets NotPermitted(no-grant) and nothing else: not whether the version
+exists, is open, who takes it, or what it accepts. Versions, stages, content types and receivers are spoken of only to
+those who hold a grant. The quota comes last, so that a refused message never counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+
+from registry.directory import Directory
+from registry.model import Agency, DeliveryMode, Grant, Pattern, Service, System
+from schemas.identifiers import AgencyCode, ServiceCode
+from schemas.message import Grade
+from schemas.moment import VIETNAM
+from schemas.problem import (
+    FieldError,
+    Malformed,
+    NotPermitted,
+    Problem,
+    TooLarge,
+    TooMany,
+    UnknownReceiver,
+    UnknownService,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessRequest:
+    """What an identified sender wants to do."""
+
+    sender: AgencyCode
+    service: ServiceCode
+    version: int
+    #: As written by the sender: codes or registered aliases. In the order of the manifest.
+    receivers: tuple[str, ...]
+    purpose: str = ""
+    content_type: str = "application/json"
+    grade: Grade = Grade.SIGNED
+    body_length: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Messages already accepted under one grant, by all who use it: in the current minute and the current day."""
+
+    this_minute: int = 0
+    today: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permission:
+    """A message may pass: under this grant, along these routes, one per receiver, without repeats."""
+
+    service: Service
+    grant: Grant
+    routes: tuple[tuple[AgencyCode, System], ...]
+
+
+def decide(
+    request: AccessRequest, directory: Directory, usage_of: Callable[[Grant], Usage], now: datetime
+) -> Permission:
+    """The permission, or the first reason against it.
+
+    1. service, 2. grants, 3. version and stage, 4. grade, 5. form and size, 6. receivers, 7. one grant that covers
+    time, purpose and every receiver, 8. its quota. ``usage_of`` is asked only for grants that have a quota. Where
+    several grants might do, any one that covers the whole message is enough; two halves do not make a right.
+
+    Raises UnknownService, UnknownReceiver, NotPermitted, Malformed, TooLarge, TooMany.
+    """
+    grants = directory.grants_for(request.sender, request.service)
+    if not grants:
+        if not directory.service_exists(request.service):
+            raise UnknownService("service-unknown")
+        raise NotPermitted("no-grant")
+    service = _open_service(request, directory)
+    _check_form(request, service)
+    agencies = _resolved(request, directory)
+    grant = _covering_grant(grants, request, agencies, usage_of, now)
+    return Permission(service=service, grant=grant, routes=_routes(agencies, service, directory))
+
+
+def _open_service(request: AccessRequest, directory: Directory) -> Service:
+    service = directory.service(request.service, request.version)
+    if service is None:
+        raise UnknownService("service-version-unknown")
+    if service.stage not in directory.open_stages:
+        raise NotPermitted("service-not-open")
+    return service
+
+
+def _check_form(request: AccessRequest, service: Service) -> None:
+    if service.grade is Grade.SIGNED and request.grade is not Grade.SIGNED:
+        raise NotPermitted("grade-too-low")
+    if (
+        request.content_type not in service.content_types
+        and _media_type(request.content_type) not in service.content_types
+    ):
+        raise Malformed("content-type-not-taken", taken=", ".join(service.content_types))
+    if request.body_length > service.max_body_bytes:
+        raise TooLarge("body-too-large", limit=service.max_body_bytes)
+    if len(request.receivers) != 1:
+        if not request.receivers:
+            raise UnknownReceiver("receiver-missing")
+        if service.pattern is Pattern.REQUEST_REPLY:
+            raise Malformed("one-receiver-only")
+
+
+def _media_type(content_type: str) -> str:
+    """Without parameters: ``Application/JSON; charset=utf-8`` is ``application/json`` (RFC 9110, section 8.3.1)."""
+    return content_type.split(";", 1)[0].strip().lower()
+
+
+def _resolved(request: AccessRequest, directory: Directory) -> list[Agency]:
+    """The agencies meant, each once: a receiver named in both spellings is one receiver."""
+    found = {agency.code: agency for name in request.receivers if (agency := directory.agency(name))}
+    if len(found) != len(request.receivers):
+        unknown = [place for place, name in enumerate(request.receivers) if directory.agency(name) is None]
+        if unknown:
+            raise UnknownReceiver("receiver-unknown", errors=_receiver_errors(unknown, "is not a member of this bus"))
+    return list(found.values())
+
+
+def _covering_grant(
+    grants: tuple[Grant, ...],
+    request: AccessRequest,
+    receivers: list[Agency],
+    usage_of: Callable[[Grant], Usage],
+    now: datetime,
+) -> Grant:
+    """The first grant with no objection; else the objection of the one that came nearest to yes."""
+    nearest = -1
+    problem: Problem = NotPermitted("no-grant")
+    for grant in grants:
+        objection = _objection(grant, request, receivers, usage_of, now)
+        if objection is None:
+            return grant
+        if objection[0] > nearest:
+            nearest, problem = objection
+    raise problem
+
+
+def _objection(
+    grant: Grant,
+    request: AccessRequest,
+    receivers: list[Agency],
+    usage_of: Callable[[Grant], Usage],
+    now: datetime,
+) -> tuple[int, Problem] | None:
+    """Why this grant does not cover the message, with how far it came; None when it does."""
+    if grant.expires_at is not None and now >= grant.expires_at:
+        return 0, NotPermitted("grant-expired")
+    if grant.valid_from is not None and now < grant.valid_from:
+        return 1, NotPermitted("grant-not-yet")
+    if grant.purposes and request.purpose not in grant.purposes:
+        return 2, NotPermitted("purpose-not-granted" if request.purpose else "purpose-missing")
+    if grant.receivers:
+        outside = [place for place, agency in enumerate(receivers) if agency.code not in grant.receivers]
+        if outside:
+            return 3, NotPermitted("receiver-not-granted", errors=_receiver_errors(outside, "is not in the grant"))
+    quota = grant.quota
+    if quota.per_minute or quota.per_day:
+        usage = usage_of(grant)
+        # The day first: whoever waits for the next minute only to be refused for the day was told too little.
+        if quota.per_day and usage.today >= quota.per_day:
+            return 4, TooMany("quota-of-day", limit=quota.per_day, retry_after_seconds=_seconds_to_midnight(now))
+        if quota.per_minute and usage.this_minute >= quota.per_minute:
+            return 5, TooMany("quota-of-minute", limit=quota.per_minute, retry_after_seconds=60 - now.second)
+    return None
+
+
+def _seconds_to_midnight(now: datetime) -> int:
+    """Until the next day begins in Vietnam (no daylight saving: every day has 24 hours)."""
+    local = now.astimezone(VIETNAM)
+    midnight = datetime.combine(local.date() + timedelta(days=1), time(), VIETNAM)
+    return int((midnight - local).total_seconds()) + 1
+
+
+def _routes(receivers: list[Agency], service: Service, directory: Directory) -> tuple[tuple[AgencyCode, System], ...]:
+    found = [(agency.code, directory.system_for(agency.code, service.code)) for agency in receivers]
+    routes = tuple((code, system) for code, system in found if system is not None)
+    if len(routes) != len(found):
+        without = [place for place, (_, system) in enumerate(found) if system is None]
+        raise UnknownReceiver("receiver-takes-not", errors=_receiver_errors(without, "has no system for this service"))
+    if service.pattern is Pattern.REQUEST_REPLY and routes[0][1].mode is not DeliveryMode.PUSH:
+        raise UnknownReceiver("receiver-cannot-reply")
+    return routes
+
+
+def _receiver_errors(places: list[int], rule: str) -> list[FieldError]:
+    """Which receivers, by place in the list; the first twenty of them."""
+    return [FieldError(pointer=f"/receivers/{place}", detail=rule) for place in places[:20]]
