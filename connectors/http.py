@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from time import monotonic
-from typing import Any
+from typing import Any, BinaryIO
 
 import urllib3
 from urllib3 import exceptions
@@ -69,9 +69,13 @@ class HttpClient:
         *,
         headers: Mapping[str, str],
         timeout_seconds: float,
-        body: bytes | None = None,
+        body: bytes | BinaryIO | None = None,
+        sink: BinaryIO | None = None,
     ) -> Reply:
         """Send one request and return the complete answer, whatever its status; :func:`check_status` judges it.
+
+        A file as ``body`` is streamed and needs its ``Content-Length`` among the headers. With a ``sink``, the content
+        of a 2xx answer is written there, whatever its size, and the reply's body is empty.
 
         Header names of the answer are in lower case; repeated fields are joined with commas (RFC 9110, 5.3).
         Raises ProviderUnavailable (no address, refused, reset, TLS, cut off), ProviderTimeout (not complete in time),
@@ -94,7 +98,12 @@ class HttpClient:
                 decode_content=False,
             )
             try:
-                content = self._read(answer)
+                if sink is not None and 200 <= answer.status < 300:
+                    content = b""
+                    while part := answer.read(262_144):
+                        sink.write(part)
+                else:
+                    content = self._read(answer)
             except BaseException:
                 answer.close()
                 raise
