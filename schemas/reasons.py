@@ -220,8 +220,7 @@ REASONS: dict[str, Wording] = {
         "Tiêu đề Lgsp-Manifest trống. Hãy đặt bản kê khai đã ký vào đó.",
     ),
     "manifest-unreadable": Wording(
-        "The signed manifest is not a compact JWS in canonical base64url. Sign it with a standard JWS "
-        "library.",
+        "The signed manifest is not a compact JWS in canonical base64url. Sign it with a standard JWS library.",
         "Bản kê khai đã ký không phải JWS dạng gọn với base64url chuẩn. Hãy ký bằng thư viện JWS chuẩn.",
     ),
     "manifest-too-long": Wording(
@@ -229,13 +228,11 @@ REASONS: dict[str, Wording] = {
         "Bản kê khai đã ký dài quá {limit} ký tự. Hãy giảm số bên nhận hoặc tệp đính kèm.",
     ),
     "algorithm-not-allowed": Wording(
-        "The signature's algorithm is not allowed, or is not that of the registered key. Use ES256 or "
-        "PS256.",
+        "The signature's algorithm is not allowed, or is not that of the registered key. Use ES256 or PS256.",
         "Thuật toán chữ ký không được phép hoặc không khớp với khóa đã đăng ký. Hãy dùng ES256 hoặc PS256.",
     ),
     "header-not-allowed": Wording(
-        "The signature's header must have exactly alg, typ, kid and x5t#S256, with the right typ. Remove "
-        "all else.",
+        "The signature's header must have exactly alg, typ, kid and x5t#S256, with the right typ. Remove all else.",
         "Phần đầu chữ ký phải có đúng alg, typ, kid và x5t#S256 với typ phù hợp. Hãy bỏ các trường khác.",
     ),
     "key-unknown": Wording(
@@ -274,8 +271,7 @@ REASONS: dict[str, Wording] = {
     "certificate-mismatch": Wording(
         "The header's x5t#S256 is not the registered certificate of this key. Register the new certificate, "
         "or name the old one.",
-        "x5t#S256 không phải chứng thư đã đăng ký của khóa này. Hãy đăng ký chứng thư mới hoặc dùng chứng "
-        "thư cũ.",
+        "x5t#S256 không phải chứng thư đã đăng ký của khóa này. Hãy đăng ký chứng thư mới hoặc dùng chứng thư cũ.",
     ),
     "certificate-unreadable": Wording(
         "The certificate is not an X.509 certificate in PEM form.",
@@ -294,14 +290,11 @@ REASONS: dict[str, Wording] = {
         "Bản kê khai đã ký quá {limit_seconds} giây trước. Hãy kiểm tra đồng hồ và ký lại.",
     ),
     "manifest-from-future": Wording(
-        "The manifest was signed more than {limit_seconds} seconds in the future. Check the clock and sign "
-        "again.",
-        "Thời điểm ký bản kê khai vượt quá {limit_seconds} giây trong tương lai. Hãy kiểm tra đồng hồ và ký "
-        "lại.",
+        "The manifest was signed more than {limit_seconds} seconds in the future. Check the clock and sign again.",
+        "Thời điểm ký bản kê khai vượt quá {limit_seconds} giây trong tương lai. Hãy kiểm tra đồng hồ và ký lại.",
     ),
     "attestation-not-yours": Wording(
-        "A manifest with an attested section is written by the bus alone. Leave the section out and sign "
-        "again.",
+        "A manifest with an attested section is written by the bus alone. Leave the section out and sign again.",
         "Chỉ trục mới được viết mục attested trong bản kê khai. Hãy bỏ mục này và ký lại.",
     ),
     "direction-not-request": Wording(
@@ -321,8 +314,7 @@ REASONS: dict[str, Wording] = {
         "Content-Type không khớp bản kê khai. Hãy gửi đúng kiểu đã ký.",
     ),
     "content-digest-unreadable": Wording(
-        "The header Content-Digest cannot be read. Write it as sha-256=:<base64>: (RFC 9530) or leave it "
-        "out.",
+        "The header Content-Digest cannot be read. Write it as sha-256=:<base64>: (RFC 9530) or leave it out.",
         "Không đọc được tiêu đề Content-Digest. Hãy viết dạng sha-256=:<base64>: (RFC 9530) hoặc bỏ đi.",
     ),
     "content-digest-mismatch": Wording(
@@ -354,8 +346,7 @@ REASONS: dict[str, Wording] = {
         "Client assertion không theo RFC 7523. Hãy kiểm tra iss, sub, aud, exp và jti.",
     ),
     "assertion-expired": Wording(
-        "The client assertion has expired, or would live longer than {limit_seconds} seconds. Make a new "
-        "one.",
+        "The client assertion has expired, or would live longer than {limit_seconds} seconds. Make a new one.",
         "Client assertion đã hết hạn hoặc có thời hạn quá {limit_seconds} giây. Hãy tạo mới.",
     ),
     "assertion-replayed": Wording(
@@ -378,5 +369,101 @@ REASONS: dict[str, Wording] = {
     "checkpoint-unreadable": Wording(
         "The checkpoint is not a signed note of this log.",
         "Điểm kiểm không phải ghi chú đã ký của nhật ký này.",
+    ),
+    "json-byte-order-mark": Wording(
+        "The JSON begins with a byte order mark. Send UTF-8 without one.",
+        "JSON có dấu BOM ở đầu. Hãy gửi UTF-8 không có BOM.",
+    ),
+    "json-not-utf8": Wording(
+        "The JSON is not UTF-8. Encode it as UTF-8 and send again.",
+        "JSON không phải UTF-8. Hãy mã hóa UTF-8 rồi gửi lại.",
+    ),
+    "json-too-deep": Wording(
+        "The JSON nests more than {max_depth} arrays and objects. Flatten it.",
+        "JSON lồng nhau quá {max_depth} cấp. Hãy giảm số cấp.",
+    ),
+    "json-duplicate-key": Wording(
+        "A JSON object has the same key twice. Keep one of them.",
+        "Một đối tượng JSON có khóa bị lặp. Hãy giữ lại một khóa.",
+    ),
+    "json-not-a-number": Wording(
+        "The JSON has NaN, Infinity or a number too large for any reader. Send a finite number, or text.",
+        "JSON có NaN, Infinity hoặc số quá lớn. Hãy gửi số hữu hạn hoặc chuỗi.",
+    ),
+    "json-number-too-large": Wording(
+        "The JSON has a whole number beyond 64 bits, which readers round. Send it as text.",
+        "JSON có số nguyên vượt 64 bit, dễ bị làm tròn. Hãy gửi dưới dạng chuỗi.",
+    ),
+    "json-invalid-text": Wording(
+        "A JSON text has half of a surrogate pair, which is no character. Correct the text.",
+        "Một chuỗi JSON có nửa cặp surrogate, không phải ký tự hợp lệ. Hãy sửa chuỗi.",
+    ),
+    "json-invalid": Wording(
+        "The body is not one JSON document (RFC 8259). Check it with a JSON reader.",
+        "Nội dung không phải một tài liệu JSON hợp lệ (RFC 8259). Hãy kiểm tra lại.",
+    ),
+    "xml-not-utf8": Wording(
+        "The XML is not UTF-8, or declares another encoding. Send UTF-8.",
+        "XML không phải UTF-8 hoặc khai báo bảng mã khác. Hãy gửi UTF-8.",
+    ),
+    "xml-doctype": Wording(
+        "The XML has a document type declaration, which the bus never reads. Remove it.",
+        "XML có khai báo DOCTYPE, trục không chấp nhận. Hãy bỏ khai báo này.",
+    ),
+    "xml-too-deep": Wording(
+        "The XML nests more than {max_depth} elements. Flatten it.",
+        "XML lồng nhau quá {max_depth} cấp. Hãy giảm số cấp.",
+    ),
+    "xml-too-many-elements": Wording(
+        "The XML has more than {max_elements} elements. Split the message.",
+        "XML có quá {max_elements} phần tử. Hãy chia nhỏ thông điệp.",
+    ),
+    "xml-invalid": Wording(
+        "The body is not well-formed XML. Check it with an XML reader.",
+        "Nội dung không phải XML hợp lệ. Hãy kiểm tra lại.",
+    ),
+    "content-type-invalid": Wording(
+        "The Content-Type header cannot be read. Name the body's media type, as in application/json.",
+        "Không đọc được tiêu đề Content-Type. Hãy ghi kiểu nội dung, ví dụ application/json.",
+    ),
+    "content-type-charset": Wording(
+        "The Content-Type names a character set other than UTF-8. Send UTF-8.",
+        "Content-Type ghi bảng mã khác UTF-8. Hãy gửi UTF-8.",
+    ),
+    "content-type-not-accepted": Wording(
+        "The service's schema describes {expected}, and the body is declared to be something else.",
+        "Lược đồ của dịch vụ mô tả {expected}, nhưng nội dung được khai báo là kiểu khác.",
+    ),
+    "payload-breaks-schema": Wording(
+        "The payload breaks the schema of its service in {count} or more places; see errors. Correct them and send again.",
+        "Dữ liệu sai lược đồ của dịch vụ ở ít nhất {count} chỗ; xem mục errors. Hãy sửa và gửi lại.",
+    ),
+    "schema-too-large": Wording(
+        "A schema may have at most {max_bytes} bytes. Split the service.",
+        "Lược đồ tối đa {max_bytes} byte. Hãy chia nhỏ dịch vụ.",
+    ),
+    "schema-invalid": Wording(
+        "The schema is not valid JSON Schema 2020-12. Check it against the meta-schema.",
+        "Lược đồ không đúng JSON Schema 2020-12. Hãy kiểm tra theo siêu lược đồ.",
+    ),
+    "schema-dialect": Wording(
+        "The schema declares another dialect than JSON Schema 2020-12. Convert it.",
+        "Lược đồ khai báo phiên bản khác JSON Schema 2020-12. Hãy chuyển đổi.",
+    ),
+    "schema-remote-reference": Wording(
+        "The schema refers to another document. Only references inside it (#/...) are followed; put everything into one document.",
+        "Lược đồ tham chiếu tài liệu khác. Chỉ chấp nhận tham chiếu nội bộ (#/...); hãy gộp thành một tài liệu.",
+    ),
+    "schema-pattern-unsafe": Wording(
+        "A pattern of the schema is invalid, or some input could make it take unbounded time. No lookaround, back-references or nested repeats.",
+        "Một biểu thức mẫu trong lược đồ sai hoặc có thể chạy không giới hạn. Không dùng lookaround, tham chiếu ngược, lặp lồng nhau.",
+    ),
+    "xsd-invalid": Wording(
+        "The schema is not valid XML Schema 1.0.",
+        "Lược đồ không đúng XML Schema 1.0.",
+    ),
+    "xsd-occurrence-bound": Wording(
+        'The schema has an occurrence bound over {max_occurs}. Use maxOccurs="unbounded".',
+        'Lược đồ có giới hạn số lần xuất hiện trên {max_occurs}. Hãy dùng maxOccurs="unbounded".',
     ),
 }
