@@ -1,0 +1,229 @@
+"""Step 2, identify: from an envelope that anybody may have sent to a message whose sender is proven.
+
+Two grades of evidence (``schemas.message.Grade``):
+
+*signed*    the header ``Lgsp-Manifest`` carries the sender's own manifest, signed with a registered key;
+*attested*  the caller shows a bearer token and plain headers; the bus writes the manifest, says in it how the caller
+            was identified, and signs it with its own key.
+
+The order is a security argument: the cheap look at headers first, then the proof of the sender, and only for a proven
+sender the digest of a body that may be large.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+from schemas.identifiers import AgencyCode, DossierCode, MessageId, ServiceCode
+from schemas.message import (
+    MAX_RECEIVERS,
+    Direction,
+    Envelope,
+    Grade,
+    Manifest,
+    Means,
+    Message,
+    Principal,
+)
+from schemas.problem import Malformed, NotIdentified, UnknownService
+from security.keys import KeyDirectory
+from security.signing import SignerSource, sign_manifest, split_compact, verify_manifest
+from security.tokens import TokenAuthority
+
+#: Highest version of a service that is open to callers, None when there is none.
+LatestVersion = Callable[[ServiceCode], int | None]
+
+#: RFC 9530: ``sha-256=:<base64>:`` among the members of a structured-field dictionary.
+_CONTENT_DIGEST_MEMBER = re.compile(r"\s*([a-z0-9*][a-z0-9_.*-]*)=:([A-Za-z0-9+/]*={0,2}):\s*")
+_MAX_DIGEST_HEADER = 500
+_MAX_PLAIN_TEXT = 100
+
+
+class Identification:
+    """Decides who sent an envelope. One instance serves all threads."""
+
+    def __init__(
+        self,
+        keys: KeyDirectory,
+        tokens: TokenAuthority,
+        signer: SignerSource,
+        latest_version: LatestVersion,
+        *,
+        clock_skew_seconds: int = 300,
+        allow_rs256: bool = False,
+    ) -> None:
+        self._keys = keys
+        self._tokens = tokens
+        self._signer = signer
+        self._latest_version = latest_version
+        self._clock_skew_seconds = clock_skew_seconds
+        self._allow_rs256 = allow_rs256
+
+    def identify(self, envelope: Envelope) -> Message:
+        """The message in the envelope, its sender proven and its body bound to the manifest.
+
+        Raises NotIdentified (unsigned, token-…, key-…, body-digest-mismatch and the others of
+        ``security.signing.verify_manifest``), Malformed for headers that cannot be read, UnknownService when an
+        attested caller names a service without a version and none is open.
+        """
+        if "lgsp-manifest" in envelope.headers:
+            return self._signed(envelope, envelope.headers["lgsp-manifest"])
+        if "authorization" in envelope.headers:
+            return self._attested(envelope)
+        raise NotIdentified("unsigned")
+
+    def identify_caller(self, headers: Mapping[str, str], now: datetime) -> Principal:
+        """Who asks, for calls that carry no message (status, inbox, attachments): the owner of the bearer token.
+
+        ``headers`` has lower-case names. Raises NotIdentified(unsigned, token-invalid, token-expired).
+        """
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise NotIdentified("unsigned")
+        return self._tokens.verify(token.strip(), now)
+
+    def _signed(self, envelope: Envelope, jws: str) -> Message:
+        # 1. The proof
+        verified = verify_manifest(
+            jws, self._keys, envelope.received_at, self._clock_skew_seconds, allow_rs256=self._allow_rs256
+        )
+        manifest, key = verified.manifest, verified.key
+        if manifest.attested_means is not None:
+            # Only the bus attests, and it does not write to itself: somebody sends back what he was given.
+            raise NotIdentified("attestation-not-yours")
+        if manifest.direction is not Direction.REQUEST:
+            raise NotIdentified("direction-not-request")
+        # 2. The body it vouches for
+        if manifest.body_length != len(envelope.body):
+            raise NotIdentified("body-length-mismatch")
+        if _media_type(manifest.content_type) != _media_type(envelope.content_type):
+            raise NotIdentified("content-type-mismatch")
+        digest = hashlib.sha256(envelope.body)
+        if digest.hexdigest() != manifest.body_sha256:
+            raise NotIdentified("body-digest-mismatch")
+        _check_content_digest(envelope.headers, digest.digest())
+        return Message(
+            manifest=manifest,
+            manifest_jws=jws,
+            manifest_sha256=verified.payload_sha256,
+            grade=Grade.SIGNED,
+            principal=Principal(agency=manifest.sender, system=key.system, means=Means.MANIFEST, key_id=key.key_id),
+            body=envelope.body,
+            received_at=envelope.received_at,
+            traceparent=envelope.traceparent,
+        )
+
+    def _attested(self, envelope: Envelope) -> Message:
+        principal = self.identify_caller(envelope.headers, envelope.received_at)
+        manifest = self._written_manifest(envelope, principal)
+        jws = sign_manifest(manifest, self._signer)
+        return Message(
+            manifest=manifest,
+            manifest_jws=jws,
+            manifest_sha256=hashlib.sha256(split_compact(jws).payload).hexdigest(),
+            grade=Grade.ATTESTED,
+            principal=principal,
+            body=envelope.body,
+            received_at=envelope.received_at,
+            traceparent=envelope.traceparent,
+        )
+
+    def _written_manifest(self, envelope: Envelope, principal: Principal) -> Manifest:
+        """The manifest that the bus writes for a caller that does not sign.
+
+        The message id must come from the caller: a retry that made the bus invent a new one would be a new message.
+        """
+        headers = envelope.headers
+        service, version = self._service(_required(headers, "lgsp-service"))
+        message_id = MessageId(_required(headers, "lgsp-message-id"))
+        receivers = _receivers(_required(headers, "lgsp-receiver"))
+        dossier = headers.get("lgsp-dossier", "")
+        digest = hashlib.sha256(envelope.body)
+        _check_content_digest(headers, digest.digest())
+        return Manifest(
+            message_id=message_id,
+            sender=principal.agency,
+            receivers=receivers,
+            service=service,
+            service_version=version,
+            # The wire form has whole seconds.
+            issued_at=datetime.fromtimestamp(int(envelope.received_at.timestamp()), UTC),
+            content_type=_plain_text("content-type", envelope.content_type),
+            body_sha256=digest.hexdigest(),
+            body_length=len(envelope.body),
+            purpose=_plain_text("lgsp-purpose", headers.get("lgsp-purpose", "")),
+            dossier=DossierCode(dossier) if dossier else None,
+            user=_plain_text("lgsp-user", headers.get("lgsp-user", "")),
+            attested_means=principal.means,
+            attested_system=principal.system,
+        )
+
+    def _service(self, text: str) -> tuple[ServiceCode, int]:
+        code, slash, version = text.partition("/")
+        service = ServiceCode(code)
+        if slash:
+            if not re.fullmatch(r"[1-9][0-9]{0,3}", version):
+                raise Malformed("header-invalid", header="Lgsp-Service")
+            return service, int(version)
+        latest = self._latest_version(service)
+        if latest is None:
+            raise UnknownService("no-open-version")
+        return service, latest
+
+
+def _required(headers: Mapping[str, str], name: str) -> str:
+    value = headers.get(name, "").strip()
+    if not value:
+        raise Malformed("header-missing", header=name.title())
+    return value
+
+
+def _receivers(text: str) -> tuple[AgencyCode, ...]:
+    if text.count(",") >= MAX_RECEIVERS:
+        raise Malformed("header-invalid", header="Lgsp-Receiver")
+    receivers = tuple(AgencyCode(part.strip()) for part in text.split(","))
+    if len(set(receivers)) != len(receivers):
+        raise Malformed("header-invalid", header="Lgsp-Receiver")
+    return receivers
+
+
+def _plain_text(name: str, text: str) -> str:
+    """A header's text as it may enter a manifest: short, and without control characters (a log line is one line)."""
+    if len(text) > _MAX_PLAIN_TEXT or not text.isprintable():
+        raise Malformed("header-invalid", header=name.title())
+    return text
+
+
+def _media_type(content_type: str) -> str:
+    """Type and subtype alone: a client library that adds ``; charset=utf-8`` has not changed the body."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _check_content_digest(headers: Mapping[str, str], sha256: bytes) -> None:
+    """RFC 9530: every ``sha-256`` must be the body's; other algorithms are the sender's business.
+
+    Raises Malformed(content-digest-unreadable, content-digest-mismatch).
+    """
+    header = headers.get("content-digest")
+    if header is None:
+        return
+    if len(header) > _MAX_DIGEST_HEADER:
+        raise Malformed("content-digest-unreadable")
+    for member in header.split(","):
+        parsed = _CONTENT_DIGEST_MEMBER.fullmatch(member)
+        if parsed is None:
+            raise Malformed("content-digest-unreadable")
+        if parsed[1] == "sha-256" and _decoded(parsed[2]) != sha256:
+            raise Malformed("content-digest-mismatch")
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise Malformed("content-digest-unreadable") from None
