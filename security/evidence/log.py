@@ -1,0 +1,409 @@
+"""The evidence log's store: leaves, tiles, checkpoints. The only SQL of this room.
+
+Leaves are appended inside the ledger's own transaction: a message and its evidence become durable together or not at
+all. The tree is built later and in batches by :meth:`EvidenceLog.seal`, which costs what the batch costs, whatever the
+size of the log.
+
+Layout, after C2SP tlog-tiles (256 hashes a tile): a complete tile of level 0 holds 256 leaf hashes, one of level ``n``
+the roots of 256 tiles of level ``n - 1``. Tiles of level 0 are written once, when they are full; the leaves after the
+last full one are read from their own rows. Tiles of higher levels grow in place, one hash per finished tile below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    bindparam,
+    insert,
+    select,
+    update,
+)
+
+from schemas.moment import to_micros
+from schemas.problem import Malformed
+from security.evidence.checkpoint import (
+    Checkpoint,
+    NoteSigner,
+    parse_checkpoint,
+    sign_checkpoint,
+    verify_checkpoint,
+)
+from security.evidence.tree import (
+    HASH_LENGTH,
+    Frontier,
+    consistency_proof,
+    frontier_nodes,
+    inclusion_proof,
+    leaf_hash,
+    subtree_of_power,
+)
+
+#: tlog-tiles: tiles of height 8.
+TILE_HEIGHT = 8
+TILE_WIDTH = 1 << TILE_HEIGHT
+
+#: SQLite makes a column the row's own address only when it is called INTEGER; elsewhere a log outgrows 32 bits.
+_Position = BigInteger().with_variant(Integer, "sqlite")
+
+metadata = MetaData()
+
+#: Two rows: how many leaves were appended, how many of them a checkpoint covers.
+evidence_head = Table(
+    "evidence_head",
+    metadata,
+    Column("name", String(16), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+)
+evidence_leaves = Table(
+    "evidence_leaves",
+    metadata,
+    Column("position", _Position, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("entry", LargeBinary, nullable=False),
+)
+evidence_tiles = Table(
+    "evidence_tiles",
+    metadata,
+    Column("level", Integer, primary_key=True, autoincrement=False),
+    Column("tile_index", BigInteger, primary_key=True, autoincrement=False),
+    Column("hashes", LargeBinary, nullable=False),
+)
+evidence_checkpoints = Table(
+    "evidence_checkpoints",
+    metadata,
+    Column("size", _Position, primary_key=True, autoincrement=False),
+    Column("note", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+_APPENDED, _SEALED = "appended", "sealed"
+_advance = (
+    update(evidence_head)
+    .where(evidence_head.c.name == _APPENDED)
+    .values(size=evidence_head.c.size + bindparam("count"))
+    .returning(evidence_head.c.size)
+)
+_move_sealed = (
+    update(evidence_head)
+    .where(evidence_head.c.name == _SEALED, evidence_head.c.size == bindparam("old"))
+    .values(size=bindparam("new"))
+)
+_insert_leaf = insert(evidence_leaves)
+_leaf_hashes = (
+    select(evidence_leaves.c.hash)
+    .where(evidence_leaves.c.position >= bindparam("start"), evidence_leaves.c.position < bindparam("end"))
+    .order_by(evidence_leaves.c.position)
+)
+_one_tile = select(evidence_tiles.c.hashes).where(
+    evidence_tiles.c.level == bindparam("level"), evidence_tiles.c.tile_index == bindparam("tile_index")
+)
+_grow_tile = (
+    update(evidence_tiles)
+    .where(evidence_tiles.c.level == bindparam("at_level"), evidence_tiles.c.tile_index == bindparam("at_index"))
+    .values(hashes=bindparam("grown"))
+)
+
+
+class EvidenceDamaged(Exception):
+    """The store does not hold what the log wrote. Nothing is sealed until an operator has looked (``verify_all``)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogAudit:
+    """What :meth:`EvidenceLog.verify_all` found; no faults means that the log is what its checkpoints say."""
+
+    leaves: int
+    checkpoints: int
+    tiles: int
+    faults: tuple[str, ...]
+
+
+class EvidenceLog:
+    """An append-only log. One instance may serve all threads; transactions belong to the caller, always."""
+
+    def __init__(self, origin: str, log_key: NoteSigner) -> None:
+        """``origin`` names the log in its checkpoints, for ever; ``log_key`` signs them."""
+        self.origin = origin
+        self._key = log_key
+        # The right edge at the last checkpoint of ours, with that checkpoint's root. Used only when the store's last
+        # checkpoint has the same size and root: a transaction that was rolled back leaves no trace here.
+        self._edge: tuple[bytes, Frontier] | None = None
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    def prepare(self, connection: Connection) -> None:
+        """Write the two rows of the head if they are missing. Once, before the first append; safe to repeat."""
+        present = set(connection.execute(select(evidence_head.c.name)).scalars())
+        missing = [{"name": name, "size": 0} for name in (_APPENDED, _SEALED) if name not in present]
+        if missing:
+            connection.execute(insert(evidence_head), missing)
+
+    def append(self, connection: Connection, entries: Sequence[tuple[bytes, bytes]]) -> int:
+        """Append (leaf hash, entry) pairs in order and return the position of the first.
+
+        Runs in the caller's transaction. Writers of other transactions wait for its commit, so positions have no gaps
+        and become visible in order; keep the transaction short.
+        """
+        if not entries:
+            raise ValueError("nothing to append")
+        size: int | None = connection.execute(_advance, {"count": len(entries)}).scalar()
+        if size is None:
+            self.prepare(connection)
+            size = connection.execute(_advance, {"count": len(entries)}).scalar_one()
+        first = size - len(entries)
+        connection.execute(
+            _insert_leaf,
+            [
+                {"position": position, "hash": leaf, "entry": entry}
+                for position, (leaf, entry) in enumerate(entries, start=first)
+            ],
+        )
+        return first
+
+    def seal(self, connection: Connection, now: datetime) -> Checkpoint | None:
+        """Sign a checkpoint over all leaves so far; None when there is nothing new, or another process was quicker.
+
+        Costs the new leaves and one signature, whatever the size of the log. The caller commits.
+        """
+        sizes = self._sizes(connection)
+        old, new = sizes.get(_SEALED, 0), sizes.get(_APPENDED, 0)
+        if new == old:
+            return None
+        # Whoever moves the mark builds; on PostgreSQL a second sealer waits here, then finds the mark moved.
+        if connection.execute(_move_sealed, {"old": old, "new": new}).rowcount != 1:
+            return None
+        frontier = self._frontier(connection, old)
+        # Leaves from the start of the tile that is being filled, if this batch fills it; else only the new ones.
+        fills_a_tile = new // TILE_WIDTH > old // TILE_WIDTH
+        start = old - old % TILE_WIDTH if fills_a_tile else old
+        leaves = list(connection.execute(_leaf_hashes, {"start": start, "end": new}).scalars())
+        if len(leaves) != new - start:
+            raise EvidenceDamaged("leaves are missing")
+        for leaf in leaves[old - start :]:
+            frontier.append(bytes(leaf))
+        if fills_a_tile:
+            self._write_tiles(connection, start // TILE_WIDTH, leaves)
+        checkpoint = sign_checkpoint(self.origin, new, frontier.root(), self._key)
+        connection.execute(
+            insert(evidence_checkpoints),
+            {"size": new, "note": checkpoint.note, "created_at": to_micros(now)},
+        )
+        self._edge = (checkpoint.root, frontier)
+        return checkpoint
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    def size(self, connection: Connection) -> int:
+        """How many leaves were appended, sealed or not."""
+        return self._sizes(connection).get(_APPENDED, 0)
+
+    def entry(self, connection: Connection, position: int) -> bytes | None:
+        row = connection.execute(
+            select(evidence_leaves.c.entry).where(evidence_leaves.c.position == position)
+        ).scalar_one_or_none()
+        return None if row is None else bytes(row)
+
+    def latest_checkpoint(self, connection: Connection) -> Checkpoint | None:
+        note = connection.execute(
+            select(evidence_checkpoints.c.note).order_by(evidence_checkpoints.c.size.desc()).limit(1)
+        ).scalar_one_or_none()
+        return None if note is None else parse_checkpoint(note)
+
+    def inclusion_proof(self, connection: Connection, position: int, size: int) -> list[bytes]:
+        """The audit path of a leaf under the checkpoint of ``size``. Reads a few tiles and at most 255 leaf rows.
+
+        Raises ValueError when there is no such leaf, or when ``size`` is beyond what is sealed.
+        """
+        self._must_be_sealed(connection, size)
+        return inclusion_proof(position, size, _TileReader(connection).node)
+
+    def consistency_proof(self, connection: Connection, old: int, new: int) -> list[bytes]:
+        """That the log of size ``old`` is the beginning of the log of size ``new``. Raises ValueError as above."""
+        self._must_be_sealed(connection, new)
+        return consistency_proof(old, new, _TileReader(connection).node)
+
+    def verify_all(self, connection: Connection) -> LogAudit:
+        """Recompute every leaf, tile, root and signature from the entries. Reads the whole log, row by row."""
+        rows = connection.execute(select(evidence_checkpoints.c.size, evidence_checkpoints.c.note))
+        notes: dict[int, str] = {row.size: row.note for row in rows}
+        count = len(notes)
+        faults: list[str] = []
+        frontier, tile, tiles = Frontier(), bytearray(), 0
+        for position, stored, entry in _all_leaves(connection):
+            if position != frontier.size:
+                faults.append(f"leaf {frontier.size}: missing")
+                break
+            computed = leaf_hash(bytes(entry))
+            if computed != bytes(stored):
+                faults.append(f"leaf {position}: the entry is not the one that was hashed")
+            frontier.append(computed)
+            tile += computed
+            if len(tile) == TILE_WIDTH * HASH_LENGTH:
+                sealed = position < max(notes, default=0)
+                tiles += sealed and _tile_is(connection, 0, position // TILE_WIDTH, bytes(tile), faults)
+                tile.clear()
+            if frontier.size in notes:
+                self._check_note(notes.pop(frontier.size), frontier, faults)
+        faults.extend(f"checkpoint {size}: beyond the last leaf" for size in sorted(notes))
+        if frontier.size != self.size(connection):
+            faults.append("head: its size is not the number of leaves")
+        tiles += self._check_upper_tiles(connection, faults)
+        return LogAudit(leaves=frontier.size, checkpoints=count, tiles=tiles, faults=tuple(faults))
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _sizes(self, connection: Connection) -> dict[str, int]:
+        rows = connection.execute(select(evidence_head.c.name, evidence_head.c.size))
+        return {row.name: row.size for row in rows}
+
+    def _must_be_sealed(self, connection: Connection, size: int) -> None:
+        if size > self._sizes(connection).get(_SEALED, 0):
+            raise ValueError("the log has no checkpoint of that size yet")
+
+    def _frontier(self, connection: Connection, size: int) -> Frontier:
+        """The right edge at a sealed size: from memory when the store agrees, else from a handful of tiles."""
+        if size == 0:
+            return Frontier()
+        last = self.latest_checkpoint(connection)
+        if self._edge and last and self._edge[1].size == last.size == size and self._edge[0] == last.root:
+            return self._edge[1].copy()
+        reader = _TileReader(connection)
+        return Frontier(size, [reader.node(level, index) for level, index in frontier_nodes(size)])
+
+    def _write_tiles(self, connection: Connection, first_tile: int, leaves: Sequence[bytes]) -> None:
+        """Write the level-0 tiles that are full, then pass their roots up."""
+        full = len(leaves) // TILE_WIDTH
+        chunks = [leaves[i * TILE_WIDTH : (i + 1) * TILE_WIDTH] for i in range(full)]
+        connection.execute(
+            insert(evidence_tiles),
+            [
+                {"level": 0, "tile_index": first_tile + i, "hashes": b"".join(chunk)}
+                for i, chunk in enumerate(chunks)
+            ],
+        )
+        self._extend_level(connection, 1, first_tile, [subtree_of_power(chunk) for chunk in chunks])
+
+    def _extend_level(self, connection: Connection, level: int, start: int, hashes: Sequence[bytes]) -> None:
+        """Append ``hashes`` at place ``start`` of this level; the roots of tiles that became full go one level up."""
+        finished: list[bytes] = []
+        first_tile = start // TILE_WIDTH
+        taken, tile_index = 0, first_tile
+        while taken < len(hashes):
+            held = connection.execute(_one_tile, {"level": level, "tile_index": tile_index}).scalar_one_or_none()
+            before = bytes(held or b"")
+            if len(before) != (start + taken) % TILE_WIDTH * HASH_LENGTH:
+                raise EvidenceDamaged("a tile does not fit the tiles below it")
+            room = TILE_WIDTH - len(before) // HASH_LENGTH
+            grown = before + b"".join(hashes[taken : taken + room])
+            taken += room
+            if held is None:
+                row = {"level": level, "tile_index": tile_index, "hashes": grown}
+                connection.execute(insert(evidence_tiles), row)
+            else:
+                connection.execute(_grow_tile, {"at_level": level, "at_index": tile_index, "grown": grown})
+            if len(grown) == TILE_WIDTH * HASH_LENGTH:
+                finished.append(subtree_of_power(_split_hashes(grown)))
+            tile_index += 1
+        if finished:
+            self._extend_level(connection, level + 1, first_tile, finished)
+
+    def _check_note(self, note: str, frontier: Frontier, faults: list[str]) -> None:
+        try:
+            checkpoint = verify_checkpoint(note, self.origin, self._key.verifier)
+        except Malformed:
+            faults.append(f"checkpoint {frontier.size}: its signature does not hold")
+            return
+        if checkpoint.size != frontier.size or checkpoint.root != frontier.root():
+            faults.append(f"checkpoint {frontier.size}: its root is not that of the leaves")
+
+    def _check_upper_tiles(self, connection: Connection, faults: list[str]) -> int:
+        """Each hash of a higher tile must be the root of the tile below it. Returns how many tiles were checked."""
+        checked = 0
+        rows = connection.execute(
+            select(evidence_tiles.c.level, evidence_tiles.c.tile_index, evidence_tiles.c.hashes)
+            .where(evidence_tiles.c.level > 0)
+            .order_by(evidence_tiles.c.level, evidence_tiles.c.tile_index)
+        ).all()
+        for level, tile_index, hashes in rows:
+            for place, stored in enumerate(_split_hashes(bytes(hashes)), start=tile_index * TILE_WIDTH):
+                below = connection.execute(_one_tile, {"level": level - 1, "tile_index": place}).scalar_one_or_none()
+                whole = below is not None and len(below) == TILE_WIDTH * HASH_LENGTH
+                if not whole or subtree_of_power(_split_hashes(bytes(below or b""))) != stored:
+                    faults.append(f"tile {level}/{tile_index}: does not fit the tiles below")
+                    break
+            checked += 1
+        return checked
+
+
+class _TileReader:
+    """Roots of complete subtrees, from tiles; each tile is read once. Lives for one proof."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._tiles: dict[tuple[int, int], list[bytes]] = {}
+
+    def node(self, level: int, index: int) -> bytes:
+        """The root over the leaves ``index << level`` up to ``(index + 1) << level``."""
+        tile_level, height = divmod(level, TILE_HEIGHT)
+        start = index << height
+        hashes = self._tile(tile_level, start // TILE_WIDTH)
+        offset = start % TILE_WIDTH
+        wanted = hashes[offset : offset + (1 << height)]
+        if len(wanted) != 1 << height:
+            raise ValueError("the log has no such subtree yet")
+        return subtree_of_power(wanted)
+
+    def _tile(self, level: int, tile_index: int) -> list[bytes]:
+        key = (level, tile_index)
+        if key not in self._tiles:
+            self._tiles[key] = self._read(level, tile_index)
+        return self._tiles[key]
+
+    def _read(self, level: int, tile_index: int) -> list[bytes]:
+        held = self._connection.execute(_one_tile, {"level": level, "tile_index": tile_index}).scalar_one_or_none()
+        if held is not None:
+            return _split_hashes(bytes(held))
+        if level > 0:
+            return []
+        bounds = {"start": tile_index * TILE_WIDTH, "end": (tile_index + 1) * TILE_WIDTH}
+        return [bytes(value) for value in self._connection.execute(_leaf_hashes, bounds).scalars()]
+
+
+def _all_leaves(connection: Connection, page: int = 1000) -> Iterator[tuple[int, bytes, bytes]]:
+    """Every leaf in order, a page at a time, so that memory stays flat."""
+    after = -1
+    leaves = evidence_leaves.c
+    while True:
+        rows = connection.execute(
+            select(leaves.position, leaves.hash, leaves.entry)
+            .where(leaves.position > after)
+            .order_by(leaves.position)
+            .limit(page)
+        ).all()
+        yield from ((row.position, row.hash, row.entry) for row in rows)
+        if len(rows) < page:
+            return
+        after = rows[-1].position
+
+
+def _tile_is(connection: Connection, level: int, tile_index: int, hashes: bytes, faults: list[str]) -> bool:
+    held = connection.execute(_one_tile, {"level": level, "tile_index": tile_index}).scalar_one_or_none()
+    if held is None or bytes(held) != hashes:
+        faults.append(f"tile {level}/{tile_index}: does not hold its leaves")
+    return True
+
+
+def _split_hashes(hashes: bytes) -> list[bytes]:
+    return [hashes[i : i + HASH_LENGTH] for i in range(0, len(hashes), HASH_LENGTH)]
