@@ -30,7 +30,7 @@ test: ## set up and run everything that CI runs: lint, types, layers, tests
 	$(BIN)/ruff check --quiet . || failed="$$failed lint"; \
 	$(BIN)/ruff format --quiet --check . || failed="$$failed format"; \
 	$(BIN)/mypy --no-error-summary || failed="$$failed types"; \
-	$(BIN)/lint-imports --no-timings || failed="$$failed layers"; \
+	$(BIN)/lint-imports --no-logo || failed="$$failed layers"; \
 	test -z "$$failed" || echo "lgsp-bus: not clean:$$failed (details above)"; \
 	$(BIN)/python -m pytest -q -n $(WORKERS) --maxprocesses 4 --cov --cov-report=term:skip-covered $(ARGS) && test -z "$$failed"
 
@@ -52,7 +52,7 @@ types: ## mypy --strict
 
 layers: ## the walls between the rooms
 	$(SET_UP) dev
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 bench: ## measure; results under bench-results/
 	$(SET_UP) bench

@@ -36,7 +36,7 @@ def main(venv, wanted):
                 "This Python cannot create a virtual environment. On Debian or Ubuntu: apt install python3-venv"
             )
     say("Installing requirements/{}.txt (hashes checked) ...".format(wanted))
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
+    pip = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-input"]
     locked = [
         *pip,
         "--require-hashes",
