@@ -170,6 +170,23 @@ class HttpClient:
         )
 
 
+class Deadline:
+    """The time limit of a delivery that takes several calls: each call gets what the ones before it left."""
+
+    __slots__ = ("_ends", "_seconds")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._ends = monotonic() + seconds
+
+    def remaining(self) -> float:
+        """Seconds left, more than 0. Raises ProviderTimeout when none are."""
+        left = self._ends - monotonic()
+        if left <= 0:
+            raise ProviderTimeout("provider-timed-out", seconds=f"{self._seconds:g}")
+        return left
+
+
 def check_status(reply: Reply) -> Reply:
     """The reply if its status is 2xx; else the problem that the status means.
 

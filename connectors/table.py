@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 
 from connectors.base import Connector
+from connectors.business_registry import BusinessRegistryConnector
 from connectors.http import HttpClient, HttpSettings
+from connectors.national_portal import NationalPortalConnector
+from connectors.one_stop import OneStopConnector
 from connectors.rest import RestConnector
 
 #: Makes a connector around the process's one HTTP client.
@@ -17,6 +20,9 @@ ENTRY_POINT_GROUP = "lgsp.connectors"
 
 CONNECTORS: dict[str, ConnectorFactory] = {
     "rest": RestConnector,
+    "national_portal": NationalPortalConnector,
+    "one_stop": OneStopConnector,
+    "business_registry": BusinessRegistryConnector,
 }
 
 

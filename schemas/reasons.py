@@ -387,7 +387,7 @@ REASONS: dict[str, Wording] = {
         "Một đối tượng JSON có khóa bị lặp. Hãy giữ lại một khóa.",
     ),
     "json-not-a-number": Wording(
-        "The JSON has NaN, Infinity or a number too large for any reader. Send a finite number, or text.",
+        "The JSON has NaN, Infinity or a number too large for any reader. Send a finite one, or text.",
         "JSON có NaN, Infinity hoặc số quá lớn. Hãy gửi số hữu hạn hoặc chuỗi.",
     ),
     "json-number-too-large": Wording(
@@ -451,7 +451,7 @@ REASONS: dict[str, Wording] = {
         "Lược đồ khai báo phiên bản khác JSON Schema 2020-12. Hãy chuyển đổi.",
     ),
     "schema-remote-reference": Wording(
-        "The schema refers to another document. Only references inside it (#/...) are followed; put everything into one document.",
+        "The schema refers to another document. Only references inside it (#/...) are followed; make it one document.",
         "Lược đồ tham chiếu tài liệu khác. Chỉ chấp nhận tham chiếu nội bộ (#/...); hãy gộp thành một tài liệu.",
     ),
     "schema-pattern-unsafe": Wording(
@@ -465,5 +465,26 @@ REASONS: dict[str, Wording] = {
     "xsd-occurrence-bound": Wording(
         'The schema has an occurrence bound over {max_occurs}. Use maxOccurs="unbounded".',
         'Lược đồ có giới hạn số lần xuất hiện trên {max_occurs}. Hãy dùng maxOccurs="unbounded".',
+    ),
+    # Partners with a protocol of their own (connectors/).
+    "endpoint-secret-weak": Wording(
+        "The password stored for this endpoint contains the agency's code. Agree on a random one with the partner.",
+        "Mật khẩu của điểm cuối này chứa mã cơ quan. Hãy thống nhất mật khẩu ngẫu nhiên với đối tác.",
+    ),
+    "payload-not-for-partner": Wording(
+        "The payload has no form that this partner takes: '{member}' is missing or wrong. Correct it and send again.",
+        "Dữ liệu không đúng dạng đối tác nhận: '{member}' thiếu hoặc sai. Hãy sửa và gửi lại.",
+    ),
+    "service-not-of-partner": Wording(
+        "This partner has no operation for the service. Register the service with another system of the receiver.",
+        "Đối tác không có chức năng cho dịch vụ này. Hãy đăng ký dịch vụ với hệ thống khác của bên nhận.",
+    ),
+    "window-too-wide": Wording(
+        "The partner answers for at most {days} days at once. Ask for shorter periods, one after the other.",
+        "Đối tác chỉ trả lời tối đa {days} ngày mỗi lần. Hãy chia thành các khoảng ngắn hơn.",
+    ),
+    "partner-says-later": Wording(
+        "The partner system answered with error code {code}, which passes. The bus tries again.",
+        "Hệ thống đối tác trả mã lỗi {code}, là lỗi tạm thời. Trục sẽ gửi lại.",
     ),
 }
