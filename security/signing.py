@@ -31,7 +31,7 @@ from typing import Any, NamedTuple, cast
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from schemas.codec import read_json
@@ -262,10 +262,10 @@ def signature_holds(public_key: PublicKey, algorithm: Algorithm, signature: byte
                 return False
             r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
             public_key.verify(encode_dss_signature(r, s), data, _ECDSA)
-        elif isinstance(public_key, rsa.RSAPublicKey) and algorithm in ("PS256", "RS256"):
-            public_key.verify(signature, data, PSS if algorithm == "PS256" else _PKCS1, _SHA256)
         else:
-            return False
+            if algorithm == "ES256":
+                return False
+            public_key.verify(signature, data, PSS if algorithm == "PS256" else _PKCS1, _SHA256)
     except InvalidSignature:
         return False
     return True
