@@ -263,6 +263,10 @@ def _broken_schemas(after: Directory, changes: Changes) -> Iterator[FieldError]:
         if not isinstance(step.after, Service):
             continue
         for field, compiled in (("schema", after.schema_for), ("reply_schema", after.reply_schema_for)):
+            document = getattr(step.after, field)
+            language = "xml" if isinstance(document, str) else "json"
+            if document is not None and not any(language in taken for taken in step.after.content_types):
+                yield _error(step.after, field, "is of a language that none of the content types has")
             try:
                 compiled(step.after)
             except Malformed as problem:

@@ -11,19 +11,20 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 import structlog
-from cryptography import x509
 
 from registry.model import Agency, Certificate, Entry, Grant, Service, Stage, System
+from schemas.codec import read_content_type
 from schemas.identifiers import AgencyCode, ServiceCode, SystemCode
+from schemas.message import sha256_hex
 from schemas.problem import InternalFailure, Malformed
-from security.keys import PublicKeyRecord, algorithm_of, checked_public_key
-
-if TYPE_CHECKING:
-    from schemas.validation import PayloadSchema
+from schemas.validation import WELL_FORMED_JSON, WELL_FORMED_XML, PayloadSchema, compile_schema
+from security.certificates import key_record, read_certificate
+from security.keys import PublicKeyRecord
 
 log = structlog.get_logger(__name__)
 
@@ -97,8 +98,11 @@ class Directory:
     # Agencies
 
     def agency(self, code_or_alias: str) -> Agency | None:
-        """The agency of this code, or of this other spelling of it (QCVN 102:2016 or local)."""
-        return self._agency_by_name.get(code_or_alias)
+        """The agency of this code, of a registered alias, or of the old spelling of a code (QCVN 102:2016)."""
+        known = self._agency_by_name.get(code_or_alias)
+        if known is None and code_or_alias[:1].isdigit():
+            known = self._agency_by_name.get(_new_spelling(code_or_alias))
+        return known
 
     def children(self, code: AgencyCode) -> tuple[Agency, ...]:
         """The agencies directly below, in order of their codes."""
@@ -277,14 +281,36 @@ def entry_key(entry: Entry) -> object:
     return entry.id if isinstance(entry, Grant) else entry.code
 
 
+def _new_spelling(old: str) -> str:
+    try:
+        return AgencyCode.parse(old)
+    except Malformed:
+        return ""
+
+
 def payload_schema(service: Service, side: str) -> PayloadSchema:
     """Compile one side (``request`` or ``reply``) of a service's contract."""
-    from schemas.validation import WELL_FORMED_JSON, WELL_FORMED_XML, compile_schema
-
     document = service.schema if side == "request" else service.reply_schema
     if document is not None:
         return compile_schema(document)
-    return WELL_FORMED_XML if any("xml" in kind for kind in service.content_types) else WELL_FORMED_JSON
+    return WELL_FORMED_JSON if service.content_types == ("application/json",) else AS_DECLARED
+
+
+class _AsDeclared:
+    """Where a service has no schema: JSON and XML must be well formed, other types are taken as they are."""
+
+    __slots__ = ()
+    id = "urn:lgsp:schema:as-declared"
+    digest = sha256_hex(id.encode())
+
+    def validate(self, body: bytes, content_type: str) -> Any:
+        declared = read_content_type(content_type)
+        if declared.is_json:
+            return WELL_FORMED_JSON.validate(body, content_type)
+        return WELL_FORMED_XML.validate(body, content_type) if declared.is_xml else body
+
+
+AS_DECLARED: PayloadSchema = _AsDeclared()
 
 
 def _schema_facts(service: Service) -> tuple[object, ...]:
@@ -292,20 +318,13 @@ def _schema_facts(service: Service) -> tuple[object, ...]:
 
 
 def _key_record(system: System, certificate: Certificate, also: frozenset[AgencyCode]) -> PublicKeyRecord:
-    public_key = checked_public_key(x509.load_pem_x509_certificate(certificate.pem.encode("ascii")).public_key())
-    return PublicKeyRecord(
-        key_id=certificate.key_id,
-        public_key=public_key,
-        algorithm=algorithm_of(public_key),
-        thumbprint=certificate.thumbprint,
-        system=system.code,
-        agency=system.agency,
-        not_before=certificate.not_before,
-        not_after=certificate.not_after,
+    record = key_record(
+        read_certificate(certificate.pem),
+        system.code,
         revoked_at=certificate.revoked_at,
         speaks_for_children=system.speaks_for_children,
-        also_speaks_for=also,
     )
+    return replace(record, also_speaks_for=also) if also else record
 
 
 class DirectorySource(Protocol):

@@ -1,0 +1,288 @@
+"""``lgsp registry``: look at the registry and change it by manifests.
+
+Exit codes: 0 done (or nothing to do), 1 the store or the machine failed, 2 refused, with every reason printed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from bus.settings import Settings, load_settings
+from bus.store import open_engine
+from registry.changes import Changes, everything, kind_of, plain, plan_changes, subject_of
+from registry.directory import Directory
+from registry.importing import agencies_from_csv
+from registry.manifests import NEVER_WRITTEN, difference_lines, plan, read_manifests, write_manifest
+from registry.model import Agency, Entry
+from registry.store import RegistryStore
+from schemas.moment import to_wire
+from schemas.problem import Problem
+from security.secrets import SecretBox
+from security.tokens import hash_secret, new_secret
+
+#: Exit code of a refusal, as click uses it for a wrong command line.
+REFUSED = 2
+#: In the key folder; `lgsp work` opens the secrets with it.
+MASTER_KEY_FILE = "master-keys.json"
+SECRET_NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
+KINDS = ("agencies", "systems", "services", "grants")
+SIGN_COLOURS = {"+": "green", "~": "yellow", "-": "red"}
+
+
+@click.group("registry")
+@click.option("--store", "store_url", help="SQLAlchemy URL of the store, instead of the one in the settings.")
+@click.pass_context
+def registry(context: click.Context, store_url: str | None) -> None:
+    """Agencies, systems, data services and grants."""
+    settings = getattr(context.obj, "settings", None) or load_settings()
+    context.meta["lgsp.settings"] = replace(settings, store_url=store_url) if store_url else settings
+
+
+@registry.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Print what would change, and change nothing.")
+def apply(files: tuple[Path, ...], dry_run: bool) -> None:
+    """Make the registry say what the manifests in FILES say, after printing the difference."""
+    with _open_store() as store:
+        changes = plan(store.load(), read_manifests(files))
+        _carry_out(store, changes, dry_run=dry_run)
+
+
+@registry.command("import")
+@click.option("--agencies", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Print what would change, and change nothing.")
+def import_(agencies: Path, dry_run: bool) -> None:
+    """Register agencies from a CSV file with the columns code, name, parent."""
+    with _open_store() as store:
+        directory = store.load()
+        found = agencies_from_csv(agencies.read_bytes(), directory, source=agencies.name)
+        _carry_out(store, plan_changes(directory, found), dry_run=dry_run)
+
+
+@registry.command("list")
+@click.argument("kind", type=click.Choice(KINDS))
+@click.option("--json", "as_json", is_flag=True, help="One JSON array.")
+def list_(kind: str, as_json: bool) -> None:
+    """Everything of one kind, in order of codes."""
+    with _open_store() as store:
+        entries = sorted(getattr(store.load(), kind).values(), key=subject_of)
+    if as_json:
+        click.echo(_json([_public(entry) for entry in entries]))
+    else:
+        _console().print(_listing(kind, entries))
+
+
+@registry.command()
+@click.argument("code")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array.")
+def show(code: str, as_json: bool) -> None:
+    """All facts of an agency (either spelling), system, service (CODE or CODE/VERSION) or grant."""
+    with _open_store() as store:
+        entries = _named(store.load(), code)
+    if not entries:
+        _refuse(["Nothing in the registry has this code."])
+    if as_json:
+        click.echo(_json([_public(entry) for entry in entries]))
+        return
+    for entry in entries:
+        _console().print(_facts(entry))
+
+
+@registry.command()
+@click.argument("kinds", nargs=-1, type=click.Choice(KINDS))
+def export(kinds: tuple[str, ...]) -> None:
+    """Write the registry (or some kinds of it) as manifests that `apply` reads back. Secrets are left out."""
+    with _open_store() as store:
+        directory = store.load()
+    chosen = [entry for kind in KINDS if not kinds or kind in kinds for entry in getattr(directory, kind).values()]
+    click.echo(write_manifest(chosen), nl=False)
+
+
+@registry.command()
+@click.argument("subject", default="")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
+def history(subject: str, limit: int) -> None:
+    """Who changed what and when, newest first; of one SUBJECT (H99.15, dossier.transfer/1) or of all."""
+    with _open_store() as store:
+        events = store.events(subject=subject, limit=limit)
+    table = Table("when", "who", "action", "kind", "subject", "revision", "after (sha256)")
+    for event in events:
+        after = event["after_sha256"][:12]
+        words = (event["actor"], event["action"], event["kind"], event["subject"], str(event["revision"]), after)
+        table.add_row(to_wire(event["occurred_at"]), *words)
+    _console().print(table)
+
+
+@registry.group()
+def secret() -> None:
+    """Sealed secrets of connectors. Their values go in and never come out."""
+
+
+@secret.command("set")
+@click.argument("name")
+def set_secret(name: str) -> None:
+    """Keep the secret NAME; its value is read from standard input, or asked for on a terminal."""
+    if not SECRET_NAME.fullmatch(name):
+        _refuse(["A secret's name is words of a-z and 0-9 with '.', '_' or '-' between them."])
+    value = str(click.prompt("Value", hide_input=True)) if sys.stdin.isatty() else sys.stdin.read().rstrip("\r\n")
+    if not value:
+        _refuse(["The value is empty."])
+    with _open_store() as store:
+        sealed = SecretBox.load_or_create(_settings().key_folder / MASTER_KEY_FILE).seal(name, value.encode())
+        store.put_secret(name, sealed, actor=_actor())
+    click.echo(f"secret {name} kept")
+
+
+@secret.command("list")
+def list_secrets() -> None:
+    """Names of the secrets that are kept."""
+    with _open_store() as store:
+        for name in store.secret_names():
+            click.echo(name)
+
+
+@registry.command("client-secret")
+@click.argument("system")
+def client_secret(system: str) -> None:
+    """Give a SYSTEM a new client secret for fetching tokens, print it once, keep only its hash."""
+    with _open_store() as store:
+        directory = store.load()
+        held = directory.system(system)
+        if held is None:
+            _refuse(["There is no such system."])
+        value = new_secret()
+        changed = replace(held, client_secret_hash=hash_secret(value))
+        store.apply(plan_changes(directory, [changed]), _actor())
+    click.echo(value)
+
+
+# What the commands share
+
+
+def _settings() -> Settings:
+    settings: Settings = click.get_current_context().meta["lgsp.settings"]
+    return settings
+
+
+@contextmanager
+def _open_store() -> Iterator[RegistryStore]:
+    """The registry's store; a problem inside becomes its text and exit code 2."""
+    engine = open_engine(_settings())
+    try:
+        yield RegistryStore(engine)
+    except Problem as problem:
+        _refuse([problem.detail(), *(f"  {error.pointer}: {error.detail}" for error in problem.errors)])
+    finally:
+        engine.dispose()
+
+
+def _refuse(lines: Sequence[str]) -> NoReturn:
+    for line in lines:
+        click.echo(line, err=True)
+    raise click.exceptions.Exit(REFUSED)
+
+
+def _carry_out(store: RegistryStore, changes: Changes, *, dry_run: bool) -> None:
+    for line in difference_lines(changes):
+        click.secho(line, fg=SIGN_COLOURS.get(line[0]))
+    if dry_run:
+        click.echo("dry run: nothing was written")
+    elif changes.steps:
+        click.echo(f"applied: revision {store.apply(changes, _actor())}")
+
+
+def _actor() -> str:
+    """Who types: the account of the operating system, which the audit trail can be held against."""
+    return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
+
+
+def _named(directory: Directory, code: str) -> list[Entry]:
+    agency = directory.agency(code)
+    found: list[Entry] = [agency] if agency else []
+    for entry in everything(directory):
+        names = {subject_of(entry), str(getattr(entry, "code", ""))}
+        if code in names and not isinstance(entry, Agency):
+            found.append(entry)
+    return found
+
+
+def _public(entry: Entry) -> dict[str, Any]:
+    facts = {name: value for name, value in plain(entry).items() if name not in NEVER_WRITTEN}
+    return {"kind": kind_of(entry), **facts}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2)
+
+
+def _console() -> Console:
+    console = Console(markup=False, highlight=False, emoji=False)
+    # In a pipe there is no window to fit into: lines are not cut.
+    return console if console.is_terminal else Console(markup=False, highlight=False, emoji=False, width=400)
+
+
+_COLUMNS: dict[str, dict[str, Callable[[Any], object]]] = {
+    "agencies": {
+        "code": lambda agency: agency.code,
+        "name": lambda agency: agency.name,
+        "parent": lambda agency: agency.parent or "",
+        "aliases": lambda agency: ", ".join(agency.aliases),
+    },
+    "systems": {
+        "code": lambda system: system.code,
+        "name": lambda system: system.name,
+        "mode": lambda system: "sends only" if system.sends_only else system.mode,
+        "connector": lambda system: system.endpoint.connector if system.endpoint else "",
+        "receives": lambda system: ", ".join(system.receives) or "(all)",
+        "keys": lambda system: len(system.certificates),
+        "suspended": lambda system: "yes" if system.suspended else "",
+    },
+    "services": {
+        "service": lambda service: service.key,
+        "name": lambda service: service.name,
+        "owner": lambda service: service.owner,
+        "pattern": lambda service: service.pattern,
+        "stage": lambda service: service.stage,
+        "grade": lambda service: service.grade,
+        "sunset": lambda service: service.sunset.isoformat() if service.sunset else "",
+    },
+    "grants": {
+        "id": lambda grant: grant.id,
+        "service": lambda grant: grant.service,
+        "grantee": lambda grant: grant.grantee + (" and below" if grant.include_children else ""),
+        "receivers": lambda grant: ", ".join(grant.receivers) or "(any)",
+        "purposes": lambda grant: ", ".join(grant.purposes) or "(any)",
+        "expires": lambda grant: grant.expires_at.isoformat() if grant.expires_at else "",
+    },
+}
+
+
+def _listing(kind: str, entries: Sequence[Entry]) -> Table:
+    columns = _COLUMNS[kind]
+    table = Table(*columns)
+    for entry in entries:
+        table.add_row(*(str(columns[name](entry)) for name in columns))
+    return table
+
+
+def _facts(entry: Entry) -> Table:
+    table = Table("fact", "value", title=f"{kind_of(entry)} {subject_of(entry)}", title_justify="left")
+    facts = _public(entry)
+    for field in fields(entry):
+        if field.name in facts:
+            value = facts[field.name]
+            table.add_row(field.name, value if isinstance(value, str) else _json(value))
+    return table
