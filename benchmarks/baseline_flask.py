@@ -30,17 +30,19 @@ def start_flask(server: Server = "gevent", *, workers: int = 2, threads: int = 8
 
 
 def server_command(server: Server, target: str, port: int, workers: int, threads: int) -> list[str]:
-    """How an application factory ``module:function`` is served, the same for every baseline."""
+    """How ``module:application`` or ``module:factory()`` is served, the same for every baseline."""
     if server == "granian":
         return [
-            *(program("granian"), "--interface", "wsgi", "--factory", "--host", "127.0.0.1", "--port", str(port)),
-            *("--workers", str(workers), "--blocking-threads", str(threads), "--no-access-log", target),
+            *(program("granian"), "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)),
+            *("--workers", str(workers), "--blocking-threads", str(threads), "--no-access-log"),
+            *(["--factory"] if target.endswith("()") else []),
+            target.removesuffix("()"),
         ]
     concurrency = ["--threads", str(threads)] if server == "gthread" else []
     return [
         *(sys.executable, "-m", "gunicorn", "--worker-class", server, "--workers", str(workers), *concurrency),
-        *("--bind", f"127.0.0.1:{port}", "--keep-alive", "60", "--log-level", "warning", f"{target}()"),
+        *("--bind", f"127.0.0.1:{port}", "--keep-alive", "60", "--log-level", "warning", target),
     ]
 
 
-_TARGET = f"{__name__}:create_app"
+_TARGET = f"{__name__}:create_app()"
