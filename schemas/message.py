@@ -49,6 +49,8 @@ class Means(StrEnum):
     MANIFEST = "manifest"
     TOKEN = "token"
     CERTIFICATE = "certificate"
+    #: A provider that does not sign its replies: the bus itself called its registered endpoint.
+    CONNECTION = "connection"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,6 +243,10 @@ class Receipt:
     leaf: str
     #: Compact JWS (``typ: lgsp-receipt+jws``) by the bus over the same facts and the manifest's digest.
     receipt: str
+
+
+#: Digest of no bytes at all.
+EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
 def sha256_hex(data: bytes) -> str:

@@ -435,7 +435,7 @@ REASONS: dict[str, Wording] = {
         "Lược đồ của dịch vụ mô tả {expected}, nhưng nội dung được khai báo là kiểu khác.",
     ),
     "payload-breaks-schema": Wording(
-        "The payload breaks the schema of its service in {count} or more places; see errors. Correct them and send again.",
+        "The payload breaks the schema of its service in {count} or more places. Correct those listed and send again.",
         "Dữ liệu sai lược đồ của dịch vụ ở ít nhất {count} chỗ; xem mục errors. Hãy sửa và gửi lại.",
     ),
     "schema-too-large": Wording(
@@ -455,8 +455,8 @@ REASONS: dict[str, Wording] = {
         "Lược đồ tham chiếu tài liệu khác. Chỉ chấp nhận tham chiếu nội bộ (#/...); hãy gộp thành một tài liệu.",
     ),
     "schema-pattern-unsafe": Wording(
-        "A pattern of the schema is invalid, or some input could make it take unbounded time. No lookaround, back-references or nested repeats.",
-        "Một biểu thức mẫu trong lược đồ sai hoặc có thể chạy không giới hạn. Không dùng lookaround, tham chiếu ngược, lặp lồng nhau.",
+        "A pattern of the schema is invalid or could run for ever. Avoid lookaround, back-references, nested repeats.",
+        "Một biểu thức mẫu sai hoặc có thể chạy vô hạn. Tránh lookaround, tham chiếu ngược, lặp lồng nhau.",
     ),
     "xsd-invalid": Wording(
         "The schema is not valid XML Schema 1.0.",

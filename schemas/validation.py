@@ -1,0 +1,440 @@
+"""Payload schemas: JSON Schema 2020-12 and XML Schema 1.0, checked once when registered, compiled once, then fast.
+
+A schema is written by one agency and run on the input of others, so both are held at arm's length: nothing is ever
+fetched, and no pair of schema and payload may take unbounded time. Patterns therefore run on a regular-expression
+engine that is linear by construction. For the same reason the error list of a refused payload is derived from
+jsonschema-rs too: jsonschema runs patterns on Python's backtracking engine, where 25 characters can cost a second. It
+checks schemas at registration, and gives a second opinion in the tests.
+
+Everything is safe from many threads and greenlets.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any, Final, NamedTuple, Protocol
+
+import jsonschema_rs
+from lxml import etree
+
+from schemas.codec import MAX_JSON_DEPTH, canonical_json, read_content_type, read_json, read_xml
+from schemas.message import sha256_hex
+from schemas.problem import FieldError, Malformed, SchemaViolation
+
+#: Places listed in one refusal; more help nobody, and the list must stay small for hostile input.
+MAX_ERRORS: Final = 20
+#: A schema is a contract that people read; the largest seen on a real axis has about 100 KiB.
+MAX_SCHEMA_BYTES: Final = 512 * 1024
+#: libxml2 spends memory for each counted repeat of a content model.
+MAX_OCCURS: Final = 10_000
+#: Largest automaton of one pattern, in bytes.
+_PATTERN_BYTES: Final = 1 << 20
+_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+_XS: Final = "{http://www.w3.org/2001/XMLSchema}"
+
+
+class PayloadSchema(Protocol):
+    """What a service demands of its payloads."""
+
+    @property
+    def id(self) -> str:
+        """The name it gives itself: ``$id`` or target namespace, else ``sha256:<digest>``."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its canonical text, lower-case hex: what a manifest's ``schema.sha256`` states."""
+        ...
+
+    def validate(self, body: bytes, content_type: str) -> Any:
+        """The parsed payload (a JSON value or the root element), so that nobody parses it again.
+
+        Raises Malformed when the body is not of the declared type or cannot be read, SchemaViolation with at most
+        ``MAX_ERRORS`` places when it breaks the schema. Neither repeats a value of the payload.
+        """
+        ...
+
+
+def compile_schema(document: Mapping[str, Any] | str) -> PayloadSchema:
+    """The schema in a JSON Schema document or in the text of an XSD, checked and ready.
+
+    The same document gives the same object from a cache, so that a refresh of the registry compiles nothing. Raises
+    Malformed: ``schema-too-large``, ``schema-invalid``, ``schema-dialect``, ``schema-remote-reference``,
+    ``schema-pattern-unsafe``, ``xsd-invalid``, ``xsd-occurrence-bound`` or a reason of :func:`schemas.codec.read_xml`.
+    """
+    text = document.encode() if isinstance(document, str) else _canonical_schema(document)
+    if len(text) > MAX_SCHEMA_BYTES:
+        raise Malformed("schema-too-large", max_bytes=MAX_SCHEMA_BYTES)
+    digest = sha256_hex(text)
+    return _CACHE.get(digest) or _CACHE.put(
+        digest, _XmlSchema(text, digest) if isinstance(document, str) else _JsonSchema(text, digest)
+    )
+
+
+class _Cache:
+    """The schemas used last, by digest."""
+
+    #: About four versions of each of some hundred services.
+    capacity: Final = 512
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._schemas: OrderedDict[str, PayloadSchema] = OrderedDict()
+
+    def get(self, digest: str) -> PayloadSchema | None:
+        with self._lock:
+            if digest in self._schemas:
+                self._schemas.move_to_end(digest)
+            return self._schemas.get(digest)
+
+    def put(self, digest: str, schema: PayloadSchema) -> PayloadSchema:
+        """The schema to use: the one that another thread has put in meanwhile, if any."""
+        with self._lock:
+            kept = self._schemas.setdefault(digest, schema)
+            while len(self._schemas) > self.capacity:
+                self._schemas.popitem(last=False)
+            return kept
+
+
+_CACHE = _Cache()
+
+
+# ---- JSON Schema
+
+
+class _JsonSchema:
+    """A compiled JSON Schema 2020-12; ``format`` is asserted, only references inside the document are followed."""
+
+    __slots__ = ("_names", "_validator", "digest", "id")
+
+    def __init__(self, text: bytes, digest: str) -> None:
+        document = read_json(text, max_depth=MAX_JSON_DEPTH * 2)
+        _check_json_schema(document)
+        try:
+            self._validator = jsonschema_rs.Draft202012Validator(
+                document,
+                validate_formats=True,
+                ignore_unknown_formats=False,
+                offline=True,
+                mask="*",
+                pattern_options=jsonschema_rs.RegexOptions(size_limit=_PATTERN_BYTES),
+            )
+        except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError):
+            raise Malformed("schema-invalid") from None
+        self.digest = digest
+        self.id = str(document.get("$id", "")) or f"sha256:{digest}"
+        self._names = frozenset(_property_names(document))
+
+    def validate(self, body: bytes, content_type: str) -> Any:
+        if not read_content_type(content_type).is_json:
+            raise Malformed("content-type-not-accepted", expected="JSON")
+        value = read_json(body)
+        if not self._validator.is_valid(value):
+            raise _violation(self._errors(value))
+        return value
+
+    def _errors(self, value: Any) -> list[FieldError]:
+        """Where the value breaks the schema, as far as an excerpt shows it.
+
+        jsonschema-rs gathers every error before it hands out the first, 16 µs each: two million bytes of wrong items
+        would cost 16 s. So a large value is cut down first, and a place that was cut away is not named.
+        """
+        excerpt = next(filter(None, (_excerpt(value, width, self._names) for width in _WIDTHS)), None)
+        if excerpt is not None:
+            errors = (error for error in self._validator.iter_errors(excerpt.value) if excerpt.shows(error.kind.name))
+            if found := [self._explain(error) for error in islice(errors, MAX_ERRORS)]:
+                return found
+        return [FieldError(pointer="", detail=_NOT_SHOWN)]
+
+    def _explain(self, error: jsonschema_rs.ValidationError) -> FieldError:
+        pointer = "".join(f"/{self._segment(part)}" for part in error.instance_path)
+        return FieldError(pointer=pointer, detail=_json_rule(error.kind))
+
+    def _segment(self, part: str | int) -> str:
+        """A name that the schema does not know came from the sender, and is not repeated."""
+        if isinstance(part, int):
+            return str(part)
+        return part.replace("~", "~0").replace("/", "~1") if part in self._names else "*"
+
+
+#: Most values in an excerpt; each may give several errors.
+_EXCERPT_NODES: Final = 1000
+#: Items kept of each array (and members that the schema does not name, of each object): the widest that fits is used.
+_WIDTHS: Final = (1_000_000_000, 50, 10, 2, 1)
+_NOT_SHOWN: Final = "beyond the first items of a large payload"
+#: Rules that a cut makes break.
+_COUNTING: Final = frozenset({"minItems", "minProperties", "contains", "minContains", "dependentRequired"})
+
+
+class _Excerpt(NamedTuple):
+    value: Any
+    is_whole: bool
+
+    def shows(self, rule: str) -> bool:
+        return self.is_whole or rule not in _COUNTING
+
+
+def _excerpt(value: Any, width: int, names: frozenset[str]) -> _Excerpt | None:
+    """The value with its arrays cut to ``width``; None when even that has too many values."""
+    left = _EXCERPT_NODES
+    is_whole = True
+
+    def cut(node: Any) -> Any:
+        nonlocal left, is_whole
+        left -= 1
+        if left < 0:
+            raise OverflowError
+        if isinstance(node, list):
+            is_whole = is_whole and len(node) <= width
+            return [cut(item) for item in islice(node, width)]
+        if isinstance(node, dict):
+            strange = [name for name in node if name not in names]
+            is_whole = is_whole and len(strange) <= width
+            left_out = frozenset(strange[width:])
+            return {name: cut(member) for name, member in node.items() if name not in left_out}
+        return node
+
+    try:
+        return _Excerpt(cut(value), is_whole)
+    except OverflowError:
+        return None
+
+
+def _canonical_schema(document: Mapping[str, Any]) -> bytes:
+    try:
+        return canonical_json(dict(document))
+    except TypeError:  # foreign values (a date from YAML), or nested too deep
+        raise Malformed("schema-invalid") from None
+
+
+def _check_json_schema(document: Any) -> None:
+    """What a schema must be before it is compiled: of our dialect, valid, self-contained, with safe patterns."""
+    # Imported here: it takes a quarter of a second, and only whoever registers a schema needs it.
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+
+    for keyword, value in _keywords(document):
+        if keyword == "$schema" and value.rstrip("#") != _DIALECT:
+            raise Malformed("schema-dialect")
+        if keyword in ("$ref", "$dynamicRef") and not value.startswith("#"):
+            raise Malformed("schema-remote-reference")
+        if keyword == "pattern":
+            _check_pattern(value)
+    try:
+        Draft202012Validator.check_schema(document)
+    except (SchemaError, RecursionError):
+        raise Malformed("schema-invalid") from None
+    for pattern in _pattern_properties(document):
+        _check_pattern(pattern)
+
+
+def _check_pattern(pattern: str) -> None:
+    """Compile it alone on the linear engine, which has no lookaround and no back-references to go back for."""
+    options = jsonschema_rs.RegexOptions(size_limit=_PATTERN_BYTES)
+    try:
+        jsonschema_rs.Draft202012Validator({"pattern": pattern}, pattern_options=options)
+    except (jsonschema_rs.ValidationError, ValueError):
+        raise Malformed("schema-pattern-unsafe") from None
+
+
+def _nodes(document: Any) -> Iterator[dict[str, Any]]:
+    """Every object of the document, without recursion."""
+    rest = [document]
+    while rest:
+        node = rest.pop()
+        if isinstance(node, dict):
+            yield node
+            rest.extend(node.values())
+        elif isinstance(node, list):
+            rest.extend(node)
+
+
+def _keywords(document: Any) -> Iterator[tuple[str, str]]:
+    """Every member with a text value. A property that is merely *named* ``pattern`` has an object there."""
+    for node in _nodes(document):
+        for name, value in node.items():
+            if isinstance(value, str):
+                yield name, value
+
+
+def _property_names(document: Any) -> Iterator[str]:
+    for node in _nodes(document):
+        if isinstance(node.get("properties"), dict):
+            yield from node["properties"]
+        if isinstance(node.get("required"), list):
+            yield from filter(lambda name: isinstance(name, str), node["required"])
+
+
+def _pattern_properties(document: Any) -> Iterator[str]:
+    for node in _nodes(document):
+        if isinstance(node.get("patternProperties"), dict):
+            yield from node["patternProperties"]
+
+
+#: Keywords whose own value in the schema may be told: it is the schema's word, not the sender's.
+_TOLD: Final = {
+    "required": "property",
+    "type": "types",
+    "format": "format",
+    "pattern": "pattern",
+    "minimum": "limit",
+    "maximum": "limit",
+    "exclusiveMinimum": "limit",
+    "exclusiveMaximum": "limit",
+    "minLength": "limit",
+    "maxLength": "limit",
+    "minItems": "limit",
+    "maxItems": "limit",
+    "minProperties": "limit",
+    "maxProperties": "limit",
+    "multipleOf": "multiple_of",
+}
+
+
+def _json_rule(kind: jsonschema_rs.ValidationErrorKind) -> str:
+    """The broken rule as ``keyword`` or ``keyword: value in the schema``, the same in every language."""
+    told = _TOLD.get(kind.name)
+    value = kind.as_dict().get(told) if told else None
+    if value is None:
+        return kind.name
+    words = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return f"{kind.name}: {words[:200]}"
+
+
+def _violation(errors: list[FieldError]) -> SchemaViolation:
+    return SchemaViolation("payload-breaks-schema", errors=errors, count=len(errors))
+
+
+# ---- XML Schema
+
+
+class _XmlSchema:
+    """A compiled XML Schema 1.0 without imports.
+
+    An ``etree.XMLSchema`` keeps the errors of its last run, so two runs must never share one. Each run takes a
+    compiled copy out of a pool and puts it back: as many copies as ever ran at once, with threads and greenlets alike
+    (a thread-local would compile anew for each greenlet).
+    """
+
+    __slots__ = ("_idle", "_names", "_text", "digest", "id")
+
+    def __init__(self, text: bytes, digest: str) -> None:
+        root = read_xml(text)
+        _check_xsd(text, root)
+        self._text = text
+        self._idle = [self._compile()]
+        self._names = frozenset(name for element in root.iter() if (name := element.get("name")))
+        self.digest = digest
+        self.id = root.get("targetNamespace") or f"sha256:{digest}"
+
+    def validate(self, body: bytes, content_type: str) -> Any:
+        if not read_content_type(content_type).is_xml:
+            raise Malformed("content-type-not-accepted", expected="XML")
+        root = read_xml(body)
+        try:
+            compiled = self._idle.pop()
+        except IndexError:
+            compiled = self._compile()
+        try:
+            if not compiled.validate(root):
+                log: Any = compiled.error_log  # iterable, which its stubs do not know
+                raise _violation([self._explain(error) for error in islice(log, MAX_ERRORS)])
+        except etree.XMLSchemaValidateError:  # libxml2 gave up on a pattern
+            raise _violation([FieldError(pointer="", detail="cvc-pattern-valid")]) from None
+        finally:
+            self._idle.append(compiled)
+        return root
+
+    def _compile(self) -> etree.XMLSchema:
+        try:
+            return etree.XMLSchema(read_xml(self._text))
+        except etree.XMLSchemaParseError:
+            raise Malformed("xsd-invalid") from None
+
+    def _explain(self, error: Any) -> FieldError:
+        """libxml2's message quotes the value; its path (of names and positions) and the name of the rule do not."""
+        steps = [self._step(step) for step in (error.path or "").split("/")]
+        rule = error.type_name.removeprefix("SCHEMAV_").lower().replace("_", "-")
+        return FieldError(pointer="/".join(steps), detail=rule)
+
+    def _step(self, step: str) -> str:
+        name, bracket, position = step.partition("[")
+        known = not name or name == "*" or name.rpartition(":")[2].lstrip("@") in self._names
+        return (name.rpartition(":")[2] if known else "*") + bracket + position
+
+
+_CLASS_OR_ESCAPE: Final = re.compile(r"\\[pP]\{[^}]*\}|\[(?:\\.|[^\]\\])*\]|\\[a-zA-Z]|\.")
+_INNERMOST_GROUP: Final = re.compile(r"\(([^()]*)\)([+*?]|\{[0-9,]*\})?")
+_SEPARATOR: Final = re.compile(r"\\?([-,;:/_#@])")
+_VARIABLE: Final = re.compile(r"[+*?{]")
+
+
+def _may_run_away(pattern: str) -> bool:
+    """Could libxml2, which backtracks, try exponentially many ways to match? Errs on the side of yes.
+
+    A group repeated without bound is safe when it has one length (``([A-Z]|[0-9])+``), or when each turn begins with a
+    separator that it has nowhere else (``[A-Z]+(-[A-Z]+)*``). Groups are judged from the inside out.
+    """
+    flat = _CLASS_OR_ESCAPE.sub("x", pattern.replace("\\.", "\\#")).replace("\\(", "x").replace("\\)", "x")
+    while group := _INNERMOST_GROUP.search(flat):
+        body, repeat = group[1], group[2] or ""
+        lengths = {len(branch.replace("\\", "")) for branch in body.split("|")}
+        varies = len(lengths) > 1 or _VARIABLE.search(body) is not None
+        unbounded = repeat in ("+", "*") or (len(repeat) > 3 or repeat.endswith(",}"))
+        begins = _SEPARATOR.match(body)
+        if unbounded and varies and not (begins and body.count(begins[1]) == 1 and "|" not in body):
+            return True
+        flat = flat[: group.start()] + ("x+" if varies or repeat else "x" * len(body)) + flat[group.end() :]
+    return False
+
+
+_LOCATIONS: Final = frozenset(_XS + name for name in ("include", "import", "redefine", "override"))
+
+
+def _check_xsd(text: bytes, root: etree._Element) -> None:
+    """Refuse what libxml2 would fetch or choke on; then let xmlschema, which is stricter than libxml2, read it."""
+    # Imported here: it takes a third of a second, and only whoever registers a schema needs it.
+    from xmlschema import XMLSchema10, XMLSchemaException
+
+    if root.tag != _XS + "schema":
+        raise Malformed("xsd-invalid")
+    for element in root.iter():
+        if element.tag in _LOCATIONS:
+            raise Malformed("schema-remote-reference")
+        if element.tag == _XS + "pattern" and _may_run_away(element.get("value", "")):
+            raise Malformed("schema-pattern-unsafe")
+        for bound in (element.get("minOccurs", ""), element.get("maxOccurs", "")):
+            if bound.isdecimal() and (len(bound) > 9 or int(bound) > MAX_OCCURS):
+                raise Malformed("xsd-occurrence-bound", max_occurs=MAX_OCCURS)
+    try:
+        XMLSchema10(text.decode("utf-8-sig"), allow="none", defuse="always", use_fallback=False)
+    except (XMLSchemaException, RecursionError, ValueError, KeyError):
+        raise Malformed("xsd-invalid") from None
+
+
+# ---- Any well-formed document
+
+
+class _WellFormed:
+    """Takes every document of its type that can be read."""
+
+    __slots__ = ("_is_json", "digest", "id")
+
+    def __init__(self, name: str, *, is_json: bool) -> None:
+        self.id = f"urn:lgsp:schema:{name}"
+        self.digest = sha256_hex(self.id.encode())
+        self._is_json = is_json
+
+    def validate(self, body: bytes, content_type: str) -> Any:
+        declared = read_content_type(content_type)
+        if not (declared.is_json if self._is_json else declared.is_xml):
+            raise Malformed("content-type-not-accepted", expected="JSON" if self._is_json else "XML")
+        return read_json(body) if self._is_json else read_xml(body)
+
+
+WELL_FORMED_JSON: Final[PayloadSchema] = _WellFormed("well-formed-json", is_json=True)
+WELL_FORMED_XML: Final[PayloadSchema] = _WellFormed("well-formed-xml", is_json=False)
