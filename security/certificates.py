@@ -134,7 +134,7 @@ class SandboxAuthority:
 
     def __init__(self, directory: Path) -> None:
         """Open an existing authority. Raises FileNotFoundError, Malformed(key-unreadable)."""
-        self._key = SigningKey.load(directory / "authority.key")
+        self._private_key = _authority_key(directory / "authority.key")
         self.certificate_pem = (directory / "authority.pem").read_text("ascii")
         self._certificate = _parse(self.certificate_pem)
 
@@ -186,22 +186,26 @@ class SandboxAuthority:
             )
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key), critical=False)
             .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key), critical=False
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._private_key.public_key()), critical=False
             )
         )
-        return self._signed(builder)
+        certificate = builder.sign(self._private_key, hashes.SHA256())
+        return certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
 
     def issue_key(self, system: SystemCode, *, algorithm: Algorithm = "ES256", days: int = 365) -> SigningKey:
         """A fresh key with its certificate from this authority, for sandbox systems."""
         key = SigningKey.generate(algorithm, name=system)
         return key.with_certificate(self.issue(system, key, days))
 
-    def _signed(self, builder: x509.CertificateBuilder) -> str:
-        private_key = serialization.load_pem_private_key(self._key.to_pem(), password=None)
-        if not isinstance(private_key, ec.EllipticCurvePrivateKey):
-            raise Malformed("key-unreadable")
-        certificate = builder.sign(private_key, hashes.SHA256())
-        return certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
+
+def _authority_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    try:
+        private_key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (ValueError, TypeError):
+        raise Malformed("key-unreadable") from None
+    if not isinstance(private_key, ec.EllipticCurvePrivateKey):
+        raise Malformed("key-unreadable")
+    return private_key
 
 
 def _authority_certificate(private_key: ec.EllipticCurvePrivateKey, name: str) -> x509.Certificate:

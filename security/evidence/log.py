@@ -134,7 +134,12 @@ class EvidenceLog:
     """An append-only log. One instance may serve all threads; transactions belong to the caller, always."""
 
     def __init__(self, origin: str, log_key: NoteSigner) -> None:
-        """``origin`` names the log in its checkpoints, for ever; ``log_key`` signs them."""
+        """``origin`` names the log in its checkpoints, for ever; ``log_key`` signs them under the same name.
+
+        Raises ValueError for a key of another name (tlog-checkpoint: the two should match; verifiers here insist).
+        """
+        if log_key.name != origin:
+            raise ValueError("the log's key bears the log's name")
         self.origin = origin
         self._key = log_key
         # The right edge at the last checkpoint of ours, with that checkpoint's root. Used only when the store's last
