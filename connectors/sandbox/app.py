@@ -1,0 +1,139 @@
+"""The sandbox: simulated partners that speak real HTTP, with a dial for what goes wrong.
+
+::
+
+    GET  /_sandbox                        twins, faults that are set, faults that happened
+    PUT  /_sandbox/<partner>/faults       see faults.py
+    GET  /_sandbox/<partner>/state        what the twin has seen
+    POST /_sandbox/<partner>/reset        forget it; sessions end too
+    PUT  /_sandbox/<partner>/wording      replace answers' texts, {"exists": "Hồ sơ trùng"}
+
+It is for one process with threads (its memory is its own) on an address that only testers reach: the dial has no login.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from flask import Flask, Response, abort, jsonify, request
+
+from connectors.sandbox import business_registry, generic, national_portal, one_stop
+from connectors.sandbox.credentials import open_credentials
+from connectors.sandbox.faults import Dial, read_faults
+from security.keys import KeyDirectory
+
+#: Most bytes of one call to a twin; promotion notices carry files in base64 (P15).
+MAX_CALL_BYTES = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxConfig:
+    """What a sandbox is made with."""
+
+    #: Made with mode 0600 when it is not there; see credentials.py.
+    credentials_file: Path
+    #: Life of sessions and tokens. The portal's is unknown; quarter of an hour makes clients meet its end.
+    session_seconds: float = 900.0
+    #: For faults by probability.
+    seed: int = 1
+    #: Texts of answers by twin, over the usual ones.
+    wording: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    #: Senders' public keys, if the generic receiver shall check manifests.
+    keys: KeyDirectory | None = None
+
+
+class Twin(Protocol):
+    """One simulated partner."""
+
+    def register(self, app: Flask) -> None: ...
+
+    def state(self) -> Mapping[str, Any]: ...
+
+    def reset(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sandbox:
+    """The parts of a sandbox, for those who run it in their own process: ``app.extensions["sandbox"]``."""
+
+    dial: Dial
+    twins: Mapping[str, Twin]
+    #: ``name:password`` by twin.
+    credentials: Mapping[str, str]
+
+    def close(self) -> None:
+        self.dial.close()
+
+
+def create_sandbox(config: SandboxConfig) -> Flask:
+    """The WSGI application of all twins. Makes the credentials file when there is none."""
+    credentials = open_credentials(config.credentials_file)
+    dial = Dial(config.seed)
+    twins: dict[str, Twin] = {
+        national_portal.NAME: national_portal.NationalPortalTwin(
+            dial, credentials["national_portal"], config.session_seconds, config.wording.get("national_portal")
+        ),
+        one_stop.NAME: one_stop.OneStopTwin(
+            dial, credentials["one_stop"], config.session_seconds, config.wording.get("one_stop")
+        ),
+        business_registry.NAME: business_registry.BusinessRegistryTwin(
+            dial, credentials["business_registry"], config.session_seconds, config.wording.get("business_registry")
+        ),
+        generic.NAME: generic.GenericTwin(dial, credentials["generic"], config.keys),
+    }
+    app = Flask("lgsp-sandbox", static_folder=None)
+    app.json.ensure_ascii = False  # type: ignore[attr-defined]  # the default provider has it
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.config["MAX_CONTENT_LENGTH"] = MAX_CALL_BYTES
+    app.extensions["sandbox"] = Sandbox(dial=dial, twins=twins, credentials=credentials)
+    for twin in twins.values():
+        twin.register(app)
+    _add_controls(app, dial, twins)
+    return app
+
+
+def _add_controls(app: Flask, dial: Dial, twins: Mapping[str, Twin]) -> None:
+    def named(partner: str) -> Twin:
+        if partner not in twins:
+            abort(404)
+        return twins[partner]
+
+    def listing() -> Response:
+        return jsonify({"twins": list(twins), "faults": dial.shown(), "happened": dial.drawn()})
+
+    def set_faults(partner: str) -> Response | tuple[Response, int]:
+        named(partner)
+        try:
+            dial.turn(partner, read_faults(request.get_json(silent=True, force=True)))
+        except (ValueError, TypeError) as error:
+            # Testers' own words come back here: the sandbox holds no one's data.
+            return jsonify({"error": str(error)}), 400
+        return jsonify(dial.shown().get(partner, []))
+
+    def state(partner: str) -> Response:
+        return jsonify(named(partner).state())
+
+    def reset(partner: str) -> Response:
+        twin = named(partner)
+        twin.reset()
+        sessions = getattr(twin, "sessions", None)
+        if sessions is not None:
+            sessions.end_all()
+        return jsonify({"reset": partner})
+
+    def set_wording(partner: str) -> Response | tuple[Response, int]:
+        wording = getattr(named(partner), "wording", None)
+        given = request.get_json(silent=True, force=True)
+        if wording is None or not isinstance(given, dict) or not given.keys() <= wording.keys():
+            return jsonify({"error": "known names with texts are expected"}), 400
+        wording.update({name: str(text) for name, text in given.items()})
+        return jsonify(wording)
+
+    app.get("/_sandbox")(listing)
+    app.put("/_sandbox/<partner>/faults")(set_faults)
+    app.get("/_sandbox/<partner>/state")(state)
+    app.post("/_sandbox/<partner>/reset")(reset)
+    app.put("/_sandbox/<partner>/wording")(set_wording)

@@ -1,0 +1,49 @@
+"""The twins' credentials: random for each installation, in one file that only its owner can read.
+
+Public client code of this field has default passwords made of the agency's code (vietnam.md 6.4); a sandbox with a
+default would teach the same habit. The file is made at the first start and kept, so that a sandbox that comes back is
+the same partner.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+#: Twins with a login, and the name they log in with.
+NAMES = {
+    "national_portal": "truc-lgsp",
+    "one_stop": "truc-lgsp",
+    "business_registry": "truc-lgsp",
+    "generic": "truc-lgsp",
+}
+
+
+def open_credentials(path: Path) -> Mapping[str, str]:
+    """``name:password`` by twin, from the file or made now with mode 0600.
+
+    This is the form in which connectors take their secret. Raises PermissionError when others can read the file.
+    """
+    if path.exists():
+        if path.stat().st_mode & 0o077:
+            raise PermissionError("the credentials file of the sandbox may be read by its owner only (chmod 600)")
+        known: dict[str, str] = json.loads(path.read_text("utf-8"))
+    else:
+        known = {}
+    missing = NAMES.keys() - known.keys()
+    if missing:
+        known |= {twin: f"{NAMES[twin]}:{secrets.token_urlsafe(24)}" for twin in sorted(missing)}
+        _write(path, known)
+    return known
+
+
+def _write(path: Path, known: Mapping[str, str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(known, file, indent=1)
+    partial.replace(path)

@@ -1,0 +1,106 @@
+"""A plain REST receiver: takes any POST below ``/generic/``, counts repeats by Idempotency-Key, and checks
+``Lgsp-Manifest`` against the body when it is given keys."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Blueprint, Flask, Response, jsonify, request
+
+from connectors.sandbox.faults import Dial
+from connectors.sandbox.sessions import same_secret
+from schemas.message import sha256_hex
+from schemas.moment import utc_now
+from schemas.problem import Problem
+from security.keys import KeyDirectory
+from security.signing import verify_manifest
+
+NAME = "generic"
+#: A message may have waited three days in the outbox before it comes here; its signature is as old.
+MANIFEST_AGE_SECONDS = 4 * 86_400
+#: Arrivals whose details are kept; counts go on beyond.
+KEPT_ARRIVALS = 10_000
+
+
+class GenericTwin:
+    """A receiver that honours the idempotency key. Safe under threads."""
+
+    def __init__(self, dial: Dial, credential: str, keys: KeyDirectory | None = None) -> None:
+        self._dial = dial
+        self._token = credential.partition(":")[2]
+        self._keys = keys
+        self._lock = threading.Lock()
+        self._arrivals: dict[str, dict[str, Any]] = {}
+        self._counts = dict.fromkeys(("received", "duplicates", "conflicts", "manifests_good", "manifests_bad"), 0)
+
+    def register(self, app: Flask) -> None:
+        routes = Blueprint(NAME, __name__, url_prefix="/generic")
+        routes.post("/<path:where>")(self._receive)
+        app.register_blueprint(routes)
+
+    def state(self) -> Mapping[str, Any]:
+        with self._lock:
+            return {**self._counts, "arrivals": {key: dict(arrival) for key, arrival in self._arrivals.items()}}
+
+    def reset(self) -> None:
+        with self._lock:
+            self._arrivals.clear()
+            self._counts = dict.fromkeys(self._counts, 0)
+
+    def _receive(self, where: str) -> Response:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme and not (scheme == "Bearer" and same_secret(token, self._token)):
+            return _answer(401, {"error": "Token không hợp lệ"})
+        body = request.get_data()
+        return self._dial.apply(NAME, where, lambda: self._taken(where, body), lambda c, m: _answer(422, {"error": m}))
+
+    def _taken(self, where: str, body: bytes) -> Response:
+        key = request.headers.get("Idempotency-Key", "")
+        digest = sha256_hex(body)
+        verdict = self._verdict(digest)
+        with self._lock:
+            if verdict is not None:
+                self._counts["manifests_good" if verdict else "manifests_bad"] += 1
+            if verdict is False:
+                return _answer(400, {"error": "Bản kê khai không hợp lệ"})
+            arrival = self._arrivals.get(key)
+            if arrival is None:
+                self._counts["received"] += 1
+                if len(self._arrivals) < KEPT_ARRIVALS:
+                    self._arrivals[key] = {
+                        "where": where,
+                        "sha256": digest,
+                        "length": len(body),
+                        "times": 1,
+                        "content_type": request.content_type,
+                        "receiver": request.headers.get("Lgsp-Receiver", ""),
+                        "has_receipt": "Lgsp-Receipt" in request.headers,
+                        "traceparent": request.headers.get("traceparent", ""),
+                    }
+                return _answer(200, {"received": True, "duplicate": False})
+            arrival["times"] += 1
+            if arrival["sha256"] != digest:
+                self._counts["conflicts"] += 1
+                return _answer(409, {"error": "Khoá chống trùng đã dùng cho nội dung khác"})
+            self._counts["duplicates"] += 1
+            return _answer(200, {"received": True, "duplicate": True})
+
+    def _verdict(self, body_sha256: str) -> bool | None:
+        """Does the sender's manifest hold and cover this body? None when there are no keys to ask."""
+        if self._keys is None:
+            return None
+        try:
+            verified = verify_manifest(
+                request.headers.get("Lgsp-Manifest", ""), self._keys, utc_now(), clock_skew_seconds=MANIFEST_AGE_SECONDS
+            )
+        except Problem:
+            return False
+        return verified.manifest.body_sha256 == body_sha256
+
+
+def _answer(status: int, document: Mapping[str, Any]) -> Response:
+    response = jsonify(document)
+    response.status_code = status
+    return response
