@@ -359,7 +359,10 @@ class LiveDirectory:
         self._sandbox_open = sandbox_open
         self._clock = clock
         self._lock = threading.Lock()
+        #: What is answered from; None before the first load and when the last one is too old to be trusted.
         self._snapshot: Directory | None = None
+        #: The last one that was read, trusted or not.
+        self._held: Directory | None = None
         self._due_at = 0.0
         self._fresh_at = 0.0
 
@@ -382,29 +385,32 @@ class LiveDirectory:
         return self._refreshed(self._clock())
 
     def _refreshed(self, now: float) -> Directory:
-        # Only the first snapshot is waited for; later, whoever finds the lock taken reads the old one.
-        held = self._snapshot
-        if not self._lock.acquire(blocking=held is None) and held is not None:
-            return held
+        # Only a missing snapshot is waited for; otherwise, whoever finds the lock taken reads the old one.
+        snapshot = self._snapshot
+        if not self._lock.acquire(blocking=snapshot is None) and snapshot is not None:
+            return snapshot
         try:
-            if self._snapshot is None or now >= self._due_at:
+            if now >= self._due_at:
                 self._look_at_the_store(now)
+            snapshot = self._snapshot
         finally:
             self._lock.release()
-        if self._snapshot is None or now - self._fresh_at > self._outlive_seconds:
+        if snapshot is None:
             raise InternalFailure("registry-unreachable")
-        return self._snapshot
+        return snapshot
 
     def _look_at_the_store(self, now: float) -> None:
         self._due_at = now + self._refresh_seconds
+        held = self._held
         try:
-            held = self._snapshot
             if held is None or self._source.revision() != held.revision:
-                fresh = self._source.load(sandbox_open=self._sandbox_open, earlier=held)
-                fresh.warm()
-                self._snapshot = fresh
-                log.info("registry.refreshed", revision=fresh.revision)
+                held = self._source.load(sandbox_open=self._sandbox_open, earlier=held)
+                held.warm()
+                log.info("registry.refreshed", revision=held.revision)
+            self._held = self._snapshot = held
             self._fresh_at = now
         except Exception as failure:
-            # Whatever the store's driver raises: the old snapshot is the answer, and the clock above bounds it.
+            # Whatever the store's driver raises: the old snapshot is the answer, as long as it may be.
             log.error("registry.refresh_failed", failure=type(failure).__name__)
+            if now - self._fresh_at > self._outlive_seconds:
+                self._snapshot = None
