@@ -487,4 +487,100 @@ REASONS: dict[str, Wording] = {
         "The partner system answered with error code {code}, which passes. The bus tries again.",
         "Hệ thống đối tác trả mã lỗi {code}, là lỗi tạm thời. Trục sẽ gửi lại.",
     ),
+    "lease-ran-out": Wording(
+        "The process that delivered this message stopped before it could tell how it ended; it is tried again.",
+        "Tiến trình chuyển thông điệp dừng trước khi kịp ghi kết quả; thông điệp sẽ được chuyển lại.",
+    ),
+    "message-id-used": Wording(
+        "This message id was used before for a message with other content. Give the new message an id of its own.",
+        "Mã thông điệp này đã dùng cho một thông điệp có nội dung khác. Hãy cấp mã riêng cho thông điệp mới.",
+    ),
+    "receiver-not-connected": Wording(
+        "The receiver's system is suspended or has no address; messages wait until it is connected again.",
+        "Hệ thống bên nhận đang tạm ngừng hoặc chưa có địa chỉ; thông điệp chờ đến khi kết nối lại.",
+    ),
+    "connector-missing": Wording(
+        "The receiver's connector is not installed on this node. Ask the operator of the bus.",
+        "Nút này chưa cài bộ kết nối của bên nhận. Hãy liên hệ đơn vị vận hành trục.",
+    ),
+    "receiver-busy": Wording(
+        "The receiver is down or has as many calls as it can take. Send the same message again a little later.",
+        "Bên nhận đang ngừng hoặc đã đủ số lời gọi đồng thời. Hãy gửi lại đúng thông điệp này sau ít phút.",
+    ),
+    "call-in-progress": Wording(
+        "This very call is being answered right now. Ask again with the same message id for its reply.",
+        "Chính lời gọi này đang được xử lý. Hãy hỏi lại với cùng mã thông điệp để nhận phản hồi.",
+    ),
+    "reply-breaks-schema": Wording(
+        "The provider's reply breaks the schema of the service. Tell the owner of the service.",
+        "Phản hồi của bên cung cấp không đúng lược đồ của dịch vụ. Hãy báo đơn vị quản lý dịch vụ.",
+    ),
+    "reply-manifest-invalid": Wording(
+        "The provider signed its reply, and the signature does not fit the reply or the request.",
+        "Bên cung cấp có ký phản hồi nhưng chữ ký không khớp phản hồi hoặc yêu cầu.",
+    ),
+    "attachment-unknown": Wording(
+        "There is no such attachment here that you may see.",
+        "Không có tệp đính kèm này hoặc bạn không được xem.",
+    ),
+    "attachment-gap": Wording(
+        "These bytes do not begin where the last ones ended: {received} are here. Continue from there.",
+        "Các byte này không nối tiếp phần đã nhận: đã có {received} byte. Hãy gửi tiếp từ đó.",
+    ),
+    "attachment-digest": Wording(
+        "The uploaded file has another SHA-256 than its name says. It was thrown away; upload it again.",
+        "SHA-256 của tệp tải lên khác với tên đã khai. Tệp đã bị bỏ; hãy tải lên lại.",
+    ),
+    "attachment-too-large": Wording(
+        "An attachment has at most {limit} bytes.",
+        "Tệp đính kèm tối đa {limit} byte.",
+    ),
+    "attachment-missing": Wording(
+        "The manifest names attachments that you have not uploaded. Upload them first: PUT /v1/attachments/<sha256>.",
+        "Bản kê khai nêu tệp đính kèm chưa được tải lên. Hãy tải lên trước: PUT /v1/attachments/<sha256>.",
+    ),
+    "message-unknown": Wording(
+        "There is no such message here that you sent or received.",
+        "Không có thông điệp này trong số thông điệp bạn gửi hoặc nhận.",
+    ),
+    "delivery-unknown": Wording(
+        "There is no such delivery in your inbox.",
+        "Không có lượt chuyển này trong hộp nhận của bạn.",
+    ),
+    "lease-lost": Wording(
+        "The time to acknowledge this delivery has run out; it will be handed out again. Acknowledge it then.",
+        "Đã hết thời hạn xác nhận lượt chuyển này; nó sẽ được phát lại. Hãy xác nhận lần sau.",
+    ),
+    "not-acknowledged": Wording(
+        "The receiver gave the message back and will take it later.",
+        "Bên nhận trả lại thông điệp và sẽ nhận sau.",
+    ),
+    "refused-by-receiver": Wording(
+        "The receiver fetched the message and refused it for good.",
+        "Bên nhận đã lấy thông điệp và từ chối hẳn.",
+    ),
+    "query-invalid": Wording(
+        "The query parameter '{name}' is not what is expected here.",
+        "Tham số truy vấn '{name}' không hợp lệ.",
+    ),
+    "page-unknown": Wording(
+        "There is nothing at this address. The API is described at /openapi.json.",
+        "Không có gì tại địa chỉ này. Tài liệu API ở /openapi.json.",
+    ),
+    "method-not-allowed": Wording(
+        "This address does not take that method; it takes {allowed}.",
+        "Địa chỉ này không nhận phương thức đó; chỉ nhận {allowed}.",
+    ),
+    "request-unreadable": Wording(
+        "The request could not be read to its end. Send it again.",
+        "Không đọc được trọn vẹn yêu cầu. Hãy gửi lại.",
+    ),
+    "grant-type-unknown": Wording(
+        "Only grant_type=client_credentials is taken here.",
+        "Chỉ chấp nhận grant_type=client_credentials.",
+    ),
+    "client-not-identified": Wording(
+        "The client id and its secret or assertion do not fit a registered system.",
+        "Mã khách và mật khẩu hoặc chữ ký không khớp hệ thống đã đăng ký.",
+    ),
 }

@@ -36,7 +36,7 @@ from security.tokens import hash_secret, new_secret
 #: Exit code of a refusal, as click uses it for a wrong command line.
 REFUSED = 2
 #: In the key folder; `lgsp work` opens the secrets with it.
-MASTER_KEY_FILE = "master-keys.json"
+
 SECRET_NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 KINDS = ("agencies", "systems", "services", "grants")
 SIGN_COLOURS = {"+": "green", "~": "yellow", "-": "red"}
@@ -141,7 +141,7 @@ def set_secret(name: str) -> None:
     if not value:
         _refuse(["The value is empty."])
     with _open_store() as store:
-        sealed = SecretBox.load_or_create(_settings().key_folder / MASTER_KEY_FILE).seal(name, value.encode())
+        sealed = SecretBox.load_or_create(_settings().master_key_path).seal(name, value.encode())
         store.put_secret(name, sealed, actor=_actor())
     click.echo(f"secret {name} kept")
 

@@ -1,0 +1,170 @@
+"""Puts the bus together from its settings: the only place that knows which part gets which."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from bus.attachments import Attachments
+from bus.bulkheads import Bulkheads
+from bus.calls import Calls
+from bus.delivery import Delivery, lease_for_reply
+from bus.evidence import EvidenceWriter
+from bus.intake import Intake
+from bus.ledger import Ledger
+from bus.quotas import QuotaMeter
+from bus.records import Settlement
+from bus.settings import Settings
+from bus.store import Store, open_store
+from bus.wake import WakeSender
+from connectors.base import Connector
+from connectors.table import build_connectors
+from registry.directory import LiveDirectory
+from registry.store import RegistryStore
+from schemas.identifiers import SystemCode
+from security.evidence.checkpoint import Checkpoint, NoteKey
+from security.evidence.log import EvidenceLog
+from security.identity import Identification
+from security.keys import KeyRing
+from security.secrets import SecretBox
+from security.tokens import TokenAuthority
+
+
+class NotInitialised(RuntimeError):
+    """The home folder has no keys or no store yet; `lgsp init` makes them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bus:
+    """One process's share of the bus: what the web edge, the deliverers and the command line work with."""
+
+    settings: Settings
+    store: Store
+    registry: RegistryStore
+    directory: LiveDirectory
+    ring: KeyRing
+    log: EvidenceLog
+    tokens: TokenAuthority
+    identification: Identification
+    secrets: SecretBox
+    ledger: Ledger
+    attachments: Attachments
+    bulkheads: Bulkheads
+    evidence: EvidenceWriter
+    intake: Intake
+    calls: Calls
+    wake: WakeSender
+    connectors: dict[str, Connector]
+
+    def delivery(self, settle: Callable[[Settlement], object]) -> Delivery:
+        """A deliverer that hands settlements to ``settle``."""
+        return Delivery(
+            directory=self.directory,
+            connectors=self.connectors,
+            secret=ConnectorSecrets(self.registry, self.secrets),
+            bulkheads=self.bulkheads,
+            evidence=self.evidence,
+            settle=settle,
+            clock_skew_seconds=self.settings.clock_skew_seconds,
+        )
+
+    def seal_evidence(self, now: datetime) -> Checkpoint | None:
+        """Sign a new checkpoint over the evidence log if it has grown."""
+        with self.store.writing() as connection:
+            return self.log.seal(connection, now)
+
+    def close(self) -> None:
+        """Let go of connections and files. The bus is not used again."""
+        for connector in self.connectors.values():
+            connector.close()
+        self.wake.close()
+        self.store.close()
+
+
+def open_bus(settings: Settings) -> Bus:
+    """The bus of an initialised home folder. Raises NotInitialised."""
+    system = SystemCode(settings.system)
+    try:
+        ring = KeyRing(settings.ring_folder, system)
+        log_key = NoteKey.load(settings.log_key_path, settings.log_origin)
+        secrets = SecretBox.load(settings.master_key_path)
+    except FileNotFoundError:
+        raise NotInitialised(f"{settings.home} holds no keys; run `lgsp init` first") from None
+    store = open_store(settings)
+    registry = RegistryStore(store.engine)
+    directory = LiveDirectory(registry)
+    log = EvidenceLog(settings.log_origin, log_key)
+    tokens = TokenAuthority(ring, settings.public_url, clock_skew_seconds=settings.clock_skew_seconds)
+    identification = Identification(
+        directory, tokens, ring, directory.latest_version, clock_skew_seconds=settings.clock_skew_seconds
+    )
+    wake = WakeSender(settings.wake_folder)
+    ledger = Ledger(store, log, on_due=wake.tap)
+    attachments = Attachments(settings.attachment_folder, ledger, settings.max_attachment_bytes)
+    evidence = EvidenceWriter(ring)
+    bulkheads = Bulkheads(failures_to_open=settings.breaker_failures, open_seconds=settings.breaker_open_seconds)
+    connectors = dict(build_connectors())
+    reply_lease = lease_for_reply(settings.request_reply_timeout_seconds)
+    intake = Intake(
+        identification=identification,
+        directory=directory,
+        quotas=QuotaMeter(ledger.quota_used),
+        attachments=attachments,
+        evidence=evidence,
+        ledger=ledger,
+        reply_lease=reply_lease,
+        strangers_recorded_per_second=settings.strangers_recorded_per_second,
+    )
+    answering = Delivery(
+        directory=directory,
+        connectors=connectors,
+        secret=ConnectorSecrets(registry, secrets),
+        bulkheads=bulkheads,
+        evidence=evidence,
+        settle=ledger.settle,
+        clock_skew_seconds=settings.clock_skew_seconds,
+    )
+    calls = Calls(ledger=ledger, delivery=answering, bulkheads=bulkheads, directory=directory, lease=reply_lease)
+    return Bus(
+        settings=settings,
+        store=store,
+        registry=registry,
+        directory=directory,
+        ring=ring,
+        log=log,
+        tokens=tokens,
+        identification=identification,
+        secrets=secrets,
+        ledger=ledger,
+        attachments=attachments,
+        bulkheads=bulkheads,
+        evidence=evidence,
+        intake=intake,
+        calls=calls,
+        wake=wake,
+        connectors=connectors,
+    )
+
+
+class ConnectorSecrets:
+    """Opens the sealed secret of a name, and remembers it until the registry changes. Thread-safe."""
+
+    def __init__(self, registry: RegistryStore, box: SecretBox) -> None:
+        self._registry = registry
+        self._box = box
+        self._mutex = threading.Lock()
+        self._opened: dict[str, tuple[bytes, bytes]] = {}
+
+    def __call__(self, name: str) -> bytes | None:
+        sealed = self._registry.secret(name)
+        if sealed is None:
+            return None
+        with self._mutex:
+            known = self._opened.get(name)
+        if known is None or known[0] != sealed:
+            known = (sealed, self._box.open(name, sealed))
+            with self._mutex:
+                self._opened[name] = known
+        return known[1]

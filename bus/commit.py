@@ -1,0 +1,95 @@
+"""Group commit: many callers, one flush to disk, each answered only after the flush that holds its work.
+
+Leader and followers, without a thread or a timer of its own: the first caller that finds nobody committing becomes
+the leader and commits everything that is queued; whoever arrives meanwhile waits, and the first of them leads next.
+So an idle bus commits at once, and a busy one commits in groups as large as the last flush was slow.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+Work = TypeVar("Work")
+
+
+class CommitInterrupted(RuntimeError):
+    """The process was told to stop in the middle of a commit: nobody in that group may be told that it was written."""
+
+
+class _Waiter(Generic[Work]):
+    __slots__ = ("done", "error", "gate", "result", "work")
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.result: Any = None
+        #: Stands until the commit says otherwise, so that a killed leader never looks like success.
+        self.error: Exception | None = CommitInterrupted()
+        self.done = False
+        self.gate = threading.Lock()
+        self.gate.acquire()
+
+
+class GroupCommit(Generic[Work]):
+    """Hands queued work to ``commit`` in groups. Thread-safe.
+
+    ``commit(works)`` writes all of them in one transaction and returns one result each, in order; an exception object
+    as a result is raised to its caller alone. When ``commit`` itself raises, each work is tried alone, so that one
+    that cannot be written does not take its neighbours with it.
+    """
+
+    #: Bounds a transaction: its memory, and how long others wait for the writer lock.
+    MOST_IN_A_GROUP = 256
+
+    def __init__(self, commit: Callable[[Sequence[Work]], Sequence[Any]]) -> None:
+        self._commit = commit
+        self._mutex = threading.Lock()
+        self._queue: list[_Waiter[Work]] = []
+        self._led = False
+
+    def submit(self, work: Work) -> Any:
+        """Write ``work`` and return its result once it is on disk; raises what the commit said of it."""
+        waiter = _Waiter(work)
+        with self._mutex:
+            self._queue.append(waiter)
+            leads, self._led = not self._led, True
+        if not leads:
+            waiter.gate.acquire()  # opened when our group is on disk, or when it is our turn to lead
+        if not waiter.done:
+            self._lead()
+        if waiter.error is not None:
+            raise waiter.error
+        return waiter.result
+
+    def _lead(self) -> None:
+        # Let callers that are ready to submit do so first: under cooperative threads nobody else runs during a commit.
+        time.sleep(0)
+        with self._mutex:
+            group, self._queue = self._queue[: self.MOST_IN_A_GROUP], self._queue[self.MOST_IN_A_GROUP :]
+        try:
+            self._write(group)
+        finally:
+            with self._mutex:
+                successor = self._queue[0] if self._queue else None
+                self._led = successor is not None
+            for waiter in group:
+                waiter.done = True
+                waiter.gate.release()
+            if successor is not None:
+                successor.gate.release()
+
+    def _write(self, group: Sequence[_Waiter[Work]]) -> None:
+        try:
+            results = self._commit([waiter.work for waiter in group])
+        except Exception as error:
+            if len(group) == 1:
+                group[0].error = error
+                return
+            for waiter in group:
+                self._write([waiter])
+            return
+        for waiter, result in zip(group, results, strict=True):
+            waiter.result = result
+            waiter.error = result if isinstance(result, Exception) else None

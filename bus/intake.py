@@ -1,0 +1,181 @@
+"""The way in: steps 2 to 5 of a message's life, on one screen.
+
+The order is a security argument and therefore visible: nobody unknown is worth work, strangers learn nothing of
+schemas, nothing invalid is kept, nothing is acknowledged before the disk has it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from bus.attachments import Attachments
+from bus.evidence import EvidenceWriter
+from bus.ledger import Ledger
+from bus.logs import get_logger
+from bus.quotas import QuotaMeter, quota_periods
+from bus.records import NewExchange, Recorded, Refusal
+from registry.access import AccessRequest, Permission, decide
+from registry.directory import LiveDirectory
+from registry.model import Ordering, Pattern, Service
+from schemas.message import Envelope, Message, Receipt
+from schemas.moment import utc_now
+from schemas.problem import Refused
+from security.identity import Identification
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acceptance:
+    """A message is on disk. ``repeated``: it was before; then the receipt is the first one."""
+
+    message: Message
+    permission: Permission
+    receipt: Receipt
+    exchange_id: int
+    repeated: bool
+    #: Request-reply: until when the caller's own thread holds the delivery.
+    lease_until: datetime | None
+
+
+class Intake:
+    """Accepts or refuses one envelope at a time. One instance serves all threads."""
+
+    def __init__(
+        self,
+        *,
+        identification: Identification,
+        directory: LiveDirectory,
+        quotas: QuotaMeter,
+        attachments: Attachments,
+        evidence: EvidenceWriter,
+        ledger: Ledger,
+        reply_lease: timedelta,
+        strangers_recorded_per_second: int,
+    ) -> None:
+        self._identification = identification
+        self._directory = directory
+        self._quotas = quotas
+        self._attachments = attachments
+        self._evidence = evidence
+        self._ledger = ledger
+        self._reply_lease = reply_lease
+        self._strangers = _Allowance(strangers_recorded_per_second)
+
+    def accept(self, envelope: Envelope) -> Acceptance:
+        """Steps 2 to 5. Returns when message, evidence and outbox are on disk; raises Refused, which is kept too."""
+        message = None
+        try:
+            message = self._identify(envelope)  # 2
+            permission = self._authorise(message)  # 3
+            self._validate(message, permission.service)  # 4
+            return self._record(message, permission)  # 5
+        except Refused as problem:
+            self.refuse(problem, envelope, message)
+            raise
+
+    # 2. Identify: who sends this, and is it what they signed?
+    def _identify(self, envelope: Envelope) -> Message:
+        return self._identification.identify(envelope)
+
+    # 3. Authorise: a grant for sender, service, purpose, receivers, time and quota
+    def _authorise(self, message: Message) -> Permission:
+        manifest = message.manifest
+        request = AccessRequest(
+            sender=manifest.sender,
+            service=manifest.service,
+            version=manifest.service_version,
+            receivers=manifest.receivers,
+            purpose=manifest.purpose,
+            content_type=manifest.content_type,
+            grade=message.grade,
+            body_length=len(message.body),
+        )
+        now = message.received_at
+        permission = decide(request, self._directory.current(), lambda grant: self._quotas.usage(grant, now), now)
+        self._quotas.count(quota_periods(permission.grant, now))
+        return permission
+
+    # 4. Validate: the payload against the schema of its service, attachments present
+    def _validate(self, message: Message, service: Service) -> None:
+        self._directory.current().schema_for(service).validate(message.body, message.manifest.content_type)
+        self._attachments.check_present(message.manifest)
+
+    # 5. Record: message, deliveries, outbox and evidence in one transaction
+    def _record(self, message: Message, permission: Permission) -> Acceptance:
+        service = permission.service
+        receipt, leaf = self._evidence.accepted(message, utc_now())
+        in_order = service.ordering is Ordering.DOSSIER and message.manifest.dossier is not None
+        waits_for_reply = service.pattern is Pattern.REQUEST_REPLY
+        lease_until = utc_now() + self._reply_lease if waits_for_reply else None
+        recorded: Recorded = self._ledger.record(
+            NewExchange(
+                message=message,
+                pattern=service.pattern,
+                receipt=receipt,
+                leaf=leaf,
+                routes=tuple((agency, system.code) for agency, system in permission.routes),
+                ordering_key=message.manifest.dossier if in_order else None,
+                lease_until=lease_until,
+                quota_periods=quota_periods(permission.grant, message.received_at),
+            )
+        )
+        self._quotas.learn(recorded.quota_used)
+        log.info(
+            "exchange.repeated" if recorded.repeated else "exchange.recorded",
+            message_id=message.manifest.message_id,
+            sender=message.manifest.sender,
+            service=service.key,
+            grade=message.grade.value,
+            count=len(permission.routes),
+        )
+        return Acceptance(
+            message=message,
+            permission=permission,
+            receipt=recorded.receipt,
+            exchange_id=recorded.exchange_id,
+            repeated=recorded.repeated,
+            lease_until=lease_until,
+        )
+
+    def refuse(self, problem: Refused, envelope: Envelope, message: Message | None = None) -> None:
+        """Keep a refusal as evidence. Strangers' are kept at a bounded rate, so that nobody can fill the disk."""
+        log.info("exchange.refused", problem=problem.slug, reason=problem.reason)
+        if message is None and not self._strangers.take():
+            return
+        now = utc_now()
+        manifest = message.manifest if message else None
+        self._ledger.refuse(
+            Refusal(
+                refused_at=now,
+                problem=problem.slug,
+                reason=problem.reason,
+                trace_id=envelope.trace_id,
+                leaf=self._evidence.refused(problem, now, envelope, message),
+                sender=manifest.sender if manifest else None,
+                service=manifest.service if manifest else None,
+                message_id=manifest.message_id if manifest else None,
+                dossier=manifest.dossier if manifest else None,
+            )
+        )
+
+
+class _Allowance:
+    """So many a second, then none until the next. Thread-safe."""
+
+    def __init__(self, per_second: int) -> None:
+        self._per_second = per_second
+        self._mutex = threading.Lock()
+        self._second = 0
+        self._taken = 0
+
+    def take(self) -> bool:
+        second = int(time.monotonic())
+        with self._mutex:
+            if second != self._second:
+                self._second, self._taken = second, 0
+            self._taken += 1
+            return self._taken <= self._per_second

@@ -1,0 +1,953 @@
+"""The ledger: what was accepted, who must get it, how far that is. The only SQL of the bus.
+
+States of a delivery, one per receiver; every move is an UPDATE that names from and to::
+
+    waiting ──claim──▶ delivering ──settle──▶ delivered
+       ▲                  │    └────settle──▶ dead ──replay──┐
+       └──again later─────┘                                  │
+       └─────────────────────────────────────────────────────┘
+
+A delivery that is *waiting* has an outbox row that says when it is due, unless it waits for an earlier message of its
+dossier (``ordering: dossier``); then it gets one when that message is settled. A claim takes the row away and writes a
+lease and an attempt number; a settlement carries that number, and one that comes too late is ignored.
+
+All writing goes through a group commit (:mod:`bus.commit`): a method that writes returns only after the flush.
+Thread-safe; several processes may share one store.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from sqlalchemy import (
+    LABEL_STYLE_TABLENAME_PLUS_COL,
+    ColumnElement,
+    Connection,
+    Row,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    literal_column,
+    or_,
+    select,
+    text,
+    update,
+)
+
+from bus.commit import GroupCommit
+from bus.records import (
+    AttemptRecord,
+    Claim,
+    DeadRecord,
+    DeliveryRecord,
+    ExchangeRecord,
+    LedgerWork,
+    NewExchange,
+    QueueRecord,
+    Recorded,
+    Refusal,
+    RefusalRecord,
+    ReplayRecord,
+    Settlement,
+    State,
+    StoredReply,
+)
+from bus.store import Store
+from bus.tables import (
+    attachments,
+    attempts,
+    counters,
+    deliveries,
+    delivery_id,
+    exchange_attachments,
+    exchanges,
+    outbox,
+    payloads,
+    quota_usage,
+    refusals,
+    replayed,
+    replays,
+    replies,
+)
+from registry.model import Pattern
+from schemas.identifiers import AgencyCode, DossierCode, MessageId, ServiceCode, SystemCode
+from schemas.message import Grade, Receipt
+from schemas.moment import from_micros, to_micros, utc_now
+from schemas.problem import IdempotencyConflict
+from security.evidence.log import EvidenceLog
+from security.evidence.tree import leaf_hash
+
+W = TypeVar("W")
+
+
+class Ledger:
+    """Records, claims, settles and tells. See the module's docstring for the states."""
+
+    def __init__(self, store: Store, log: EvidenceLog, on_due: Callable[[], None] = lambda: None) -> None:
+        """``on_due`` is called after a commit that made deliveries due, once a group: it wakes the deliverers."""
+        self._store = store
+        self._log = log
+        self._on_due = on_due
+        self._commits: GroupCommit[LedgerWork] = GroupCommit(self._write)
+        self._statements = _Statements()
+
+    # ── step 5: record ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def record(self, new: NewExchange) -> Recorded:
+        """Keep the message, its deliveries and its evidence leaf for good, all or nothing.
+
+        The same message id with the same facts gives the first receipt again; with other facts it raises
+        IdempotencyConflict. Returns after the flush.
+        """
+        recorded: Recorded = self._commits.submit(new)
+        return recorded
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Keep a refusal as evidence. Returns after the flush."""
+        self._commits.submit(refusal)
+
+    def settle(self, settlement: Settlement) -> bool:
+        """Write how an attempt ended; False when the claim was no longer held (the settlement is ignored)."""
+        held: bool = self._commits.submit(settlement)
+        return held
+
+    def _write(self, works: Sequence[LedgerWork]) -> Sequence[Any]:
+        with self._store.writing() as connection:
+            results = self._write_in(connection, works)
+        if any(isinstance(work, NewExchange) and work.lease_until is None for work in works):
+            self._on_due()
+        return results
+
+    def _write_in(self, connection: Connection, works: Sequence[LedgerWork]) -> Sequence[Any]:
+        results: dict[int, Any] = {}
+        self._record_all(connection, _of_type(works, NewExchange), results)
+        self._refuse_all(connection, _of_type(works, Refusal))
+        self._settle_all(connection, _of_type(works, Settlement), results)
+        self._count(connection, works, results)
+        return [results.get(index) for index in range(len(works))]
+
+    def _record_all(self, connection: Connection, news: list[tuple[int, NewExchange]], results: dict[int, Any]) -> None:
+        if not news:
+            return
+        known = self._find_recorded(connection, [new.message.manifest.message_id for _, new in news])
+        fresh: list[tuple[int, NewExchange]] = []
+        first_of: dict[str, int] = {}
+        for index, new in news:
+            message_id = new.message.manifest.message_id
+            if message_id in known:
+                results[index] = _as_repeated(new, *known[message_id])
+            elif message_id in first_of:
+                continue  # the same id twice in one group: answered below from the first of them
+            else:
+                first_of[message_id] = index
+                fresh.append((index, new))
+        if fresh:
+            self._insert_exchanges(connection, fresh, results)
+        for index, new in news:
+            if index not in results:
+                first = results[first_of[new.message.manifest.message_id]]
+                original = next(n for i, n in fresh if i == first_of[new.message.manifest.message_id])
+                results[index] = _as_repeated(
+                    new, first.exchange_id, original.message.manifest.facts_sha256(), first.receipt
+                )
+
+    def _insert_exchanges(
+        self, connection: Connection, fresh: list[tuple[int, NewExchange]], results: dict[int, Any]
+    ) -> None:
+        first_position = self._log.append(connection, [(new.leaf.hash, new.leaf.entry) for _, new in fresh])
+        exchange_rows, payload_rows, delivery_rows, outbox_rows, attachment_rows = [], [], [], [], []
+        busy = self._keys_in_line(connection, [new for _, new in fresh])
+        for offset, (_, new) in enumerate(fresh):
+            exchange_id = first_position + offset
+            exchange_rows.append(_exchange_row(exchange_id, new))
+            payload_rows.append({"exchange_id": exchange_id, "body": new.message.body})
+            for reference in new.message.manifest.attachments:
+                attachment_rows.append({"exchange_id": exchange_id, "sha256": reference.sha256})
+            for number, (receiver, system) in enumerate(new.routes):
+                row = _delivery_row(exchange_id, number, receiver, system, new)
+                delivery_rows.append(row)
+                if row["state"] is State.DELIVERING:
+                    continue
+                if new.ordering_key is not None:
+                    if (new.ordering_key, system) in busy:
+                        continue
+                    busy.add((new.ordering_key, system))
+                outbox_rows.append(
+                    {"delivery_id": row["id"], "system": system, "due_at": to_micros(new.message.received_at)}
+                )
+        connection.execute(self._statements.add_exchange, exchange_rows)
+        connection.execute(self._statements.add_payload, payload_rows)
+        connection.execute(self._statements.add_delivery, delivery_rows)
+        if outbox_rows:
+            connection.execute(self._statements.add_outbox, outbox_rows)
+        if attachment_rows:
+            connection.execute(insert(exchange_attachments), attachment_rows)
+        used = self._use_quota(connection, [new for _, new in fresh])
+        for offset, (index, new) in enumerate(fresh):
+            results[index] = Recorded(
+                exchange_id=first_position + offset,
+                receipt=new.receipt,
+                quota_used={period: used[period] for period in new.quota_periods},
+            )
+
+    def _find_recorded(self, connection: Connection, message_ids: Sequence[str]) -> dict[str, tuple[int, str, Receipt]]:
+        rows = connection.execute(self._statements.find_recorded, {"message_ids": list(message_ids)}).all()
+        if not rows:
+            return {}
+        receivers: dict[int, list[AgencyCode]] = defaultdict(list)
+        for exchange_id, receiver in connection.execute(
+            select(deliveries.c.exchange_id, deliveries.c.receiver)
+            .where(deliveries.c.exchange_id.in_([row.id for row in rows]))
+            .order_by(deliveries.c.id)
+        ):
+            receivers[exchange_id].append(AgencyCode(receiver))
+        return {
+            row.message_id: (
+                row.id,
+                row.facts_sha256,
+                Receipt(
+                    message_id=MessageId(row.message_id),
+                    state="accepted",
+                    received_at=from_micros(row.received_at),
+                    receivers=tuple(receivers[row.id]),
+                    leaf=leaf_hash(self._log.entry(connection, row.id) or b"").hex(),
+                    receipt=row.receipt,
+                ),
+            )
+            for row in rows
+        }
+
+    def _keys_in_line(self, connection: Connection, news: Sequence[NewExchange]) -> set[tuple[str, str]]:
+        """The ordering keys and systems for which an earlier message is still on its way."""
+        wanted = {(new.ordering_key, system) for new in news if new.ordering_key for _, system in new.routes}
+        return {
+            (key, system)
+            for key, system in wanted
+            if connection.execute(self._statements.key_in_line, {"key": key, "system": system}).first()
+        }
+
+    def _use_quota(self, connection: Connection, news: Sequence[NewExchange]) -> dict[tuple[str, str], int]:
+        uses: dict[tuple[str, str], int] = defaultdict(int)
+        for new in news:
+            for period in new.quota_periods:
+                uses[period] += 1
+        return {
+            (grant_id, period): connection.execute(
+                _USE_QUOTA, {"grant_id": grant_id, "period": period, "used": used}
+            ).scalar_one()
+            for (grant_id, period), used in uses.items()
+        }
+
+    def _refuse_all(self, connection: Connection, refused: list[tuple[int, Refusal]]) -> None:
+        if not refused:
+            return
+        first = self._log.append(connection, [(item.leaf.hash, item.leaf.entry) for _, item in refused])
+        connection.execute(
+            insert(refusals),
+            [
+                {
+                    "id": first + offset,
+                    "refused_at": to_micros(item.refused_at),
+                    "problem": item.problem,
+                    "reason": item.reason,
+                    "sender": item.sender,
+                    "service": item.service,
+                    "message_id": item.message_id,
+                    "dossier": item.dossier,
+                    "trace_id": item.trace_id,
+                }
+                for offset, (_, item) in enumerate(refused)
+            ],
+        )
+
+    def _count(self, connection: Connection, works: Sequence[LedgerWork], results: Mapping[int, Any]) -> None:
+        """Add this group to the durable totals, in its own transaction: they agree with the rows at every moment."""
+        now = utc_now()
+        totals: dict[tuple[str, str], int] = defaultdict(int)
+        for index, work in enumerate(works):
+            result = results.get(index)
+            match work:
+                case NewExchange() if isinstance(result, Recorded):
+                    outcome = "repeated" if result.repeated else "accepted"
+                    totals[outcome, work.message.manifest.service] += 1
+                    if not result.repeated:
+                        totals["accept_ms", _bucket(now - work.message.received_at)] += 1
+                case Refusal():
+                    totals["refused", work.problem] += 1
+                case Settlement() if result:
+                    totals[_OUTCOMES[work.state], ""] += 1
+                    totals["deliver_ms", _bucket(work.finished_at - work.started_at)] += 1
+        if totals:
+            connection.execute(
+                _ADD_COUNT, [{"name": name, "labels": label, "value": value} for (name, label), value in totals.items()]
+            )
+
+    # ── step 7: claim ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def systems_due(self, now: datetime) -> list[tuple[SystemCode, datetime]]:
+        """The systems that messages wait for, each with the moment its first one is due.
+
+        Steps from one system to the next through the index: the cost follows the number of systems, not of messages.
+        """
+        with self._store.reading() as connection:
+            rows = connection.execute(_SYSTEMS_DUE).all()
+        return [(SystemCode(system), from_micros(due_at)) for system, due_at in rows if system is not None]
+
+    def claim(self, limits: Mapping[SystemCode, int], now: datetime, lease: timedelta) -> list[Claim]:
+        """Take up to ``limits[system]`` due deliveries of each system, oldest due first, for the time of a lease."""
+        with self._store.writing() as connection:
+            return self._claim_in(connection, limits, now, lease)
+
+    def settle_and_claim(
+        self, settled: Sequence[Settlement], limits: Mapping[SystemCode, int], now: datetime, lease: timedelta
+    ) -> list[Claim]:
+        """One turn of a delivery process in one transaction and one flush: what ended, and what comes next."""
+        with self._store.writing() as connection:
+            self._write_in(connection, settled)
+            return self._claim_in(connection, limits, now, lease)
+
+    def _claim_in(
+        self, connection: Connection, limits: Mapping[SystemCode, int], now: datetime, lease: timedelta
+    ) -> list[Claim]:
+        due: list[Row[Any]] = []
+        for system, limit in limits.items():
+            due += connection.execute(
+                self._statements.due_of_system, {"system": system, "now": to_micros(now), "most": limit}
+            ).all()
+        if not due:
+            return []
+        ids = [row.delivery_id for row in due]
+        lease_until = to_micros(now + lease)
+        connection.execute(delete(outbox).where(outbox.c.id.in_([row.id for row in due])))
+        connection.execute(
+            update(deliveries)
+            .where(deliveries.c.id.in_(ids), deliveries.c.state == State.WAITING)
+            .values(state=State.DELIVERING, attempt=deliveries.c.attempt + 1, lease_until=lease_until)
+        )
+        rows = connection.execute(self._statements.claimed.where(deliveries.c.id.in_(ids)).order_by(deliveries.c.id))
+        return [_claim(row) for row in rows]
+
+    def claim_again(self, message_id: MessageId, now: datetime, lease: timedelta) -> Claim | None:
+        """Take a request-reply call whose caller repeats it after a failure; None while another attempt runs."""
+        with self._store.writing() as connection:
+            row = connection.execute(
+                select(deliveries.c.id)
+                .join(exchanges)
+                .where(exchanges.c.message_id == message_id, deliveries.c.state == State.DEAD)
+            ).first()
+            if row is None:
+                return None
+            connection.execute(
+                update(deliveries)
+                .where(deliveries.c.id == row.id, deliveries.c.state == State.DEAD)
+                .values(
+                    state=State.DELIVERING,
+                    attempt=deliveries.c.attempt + 1,
+                    lease_until=to_micros(now + lease),
+                    settled_at=None,
+                )
+            )
+            return _claim(connection.execute(self._statements.claimed.where(deliveries.c.id == row.id)).one())
+
+    # ── step 8: settle ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _settle_all(
+        self, connection: Connection, settled: list[tuple[int, Settlement]], results: dict[int, Any]
+    ) -> None:
+        if not settled:
+            return
+        held = {
+            row.id: row
+            for row in connection.execute(
+                self._statements.held_claims, {"ids": [item.delivery_id for _, item in settled]}
+            )
+        }
+        valid = []
+        for index, item in settled:
+            row = held.get(item.delivery_id)
+            results[index] = row is not None and row.attempt == item.attempt
+            if results[index]:
+                valid.append(item)
+                held.pop(item.delivery_id)
+        if not valid:
+            return
+        self._write_settlements(connection, valid)
+        self._release_next_in_line(connection, [item.delivery_id for item in valid if item.state is not State.WAITING])
+
+    def _write_settlements(self, connection: Connection, valid: Sequence[Settlement]) -> None:
+        with_leaf = [item for item in valid if item.leaf is not None]
+        positions: dict[int, int] = {}
+        if with_leaf:
+            first = self._log.append(connection, [(i.leaf.hash, i.leaf.entry) for i in with_leaf if i.leaf])
+            positions = {item.delivery_id: first + offset for offset, item in enumerate(with_leaf)}
+        connection.execute(
+            self._statements.settle,
+            [
+                {
+                    "b_id": item.delivery_id,
+                    "b_attempt": item.attempt,
+                    "b_state": item.state,
+                    "b_problem": json.dumps(item.problem, ensure_ascii=False) if item.problem else None,
+                    "b_settled_at": None if item.state is State.WAITING else to_micros(item.finished_at),
+                    "b_receipt": item.receipt_jws,
+                    "b_leaf": positions.get(item.delivery_id),
+                }
+                for item in valid
+            ],
+        )
+        connection.execute(
+            self._statements.add_attempt,
+            [
+                {
+                    "delivery_id": item.delivery_id,
+                    "number": item.attempt,
+                    "started_at": to_micros(item.started_at),
+                    "finished_at": to_micros(item.finished_at),
+                    "outcome": item.state,
+                    "problem": json.dumps(item.problem, ensure_ascii=False) if item.problem else None,
+                }
+                for item in valid
+            ],
+        )
+        answered = [
+            {
+                "delivery_id": item.delivery_id,
+                "manifest": item.reply.manifest_jws,
+                "content_type": item.reply.content_type,
+                "body": item.reply.body,
+            }
+            for item in valid
+            if item.reply is not None
+        ]
+        if answered:
+            connection.execute(insert(replies), answered)
+        later = [item for item in valid if item.state is State.WAITING]
+        if later:
+            self._put_in_outbox(connection, {i.delivery_id: i.due_at or i.finished_at for i in later})
+
+    def _put_in_outbox(self, connection: Connection, due: Mapping[int, datetime]) -> None:
+        systems = dict(
+            connection.execute(select(deliveries.c.id, deliveries.c.system).where(deliveries.c.id.in_(list(due)))).all()
+        )
+        connection.execute(
+            self._statements.add_outbox,
+            [
+                {"delivery_id": delivery, "system": systems[delivery], "due_at": to_micros(moment)}
+                for delivery, moment in due.items()
+            ],
+        )
+
+    def _release_next_in_line(self, connection: Connection, finished: Sequence[int]) -> None:
+        """Make due the next message of each dossier whose earlier message has just ended."""
+        if not finished:
+            return
+        keyed = connection.execute(self._statements.keys_of, {"ids": list(finished)}).all()
+        for key, system in {(row.ordering_key, row.system) for row in keyed}:
+            successor = connection.execute(self._statements.next_in_line, {"key": key, "system": system}).first()
+            if successor is not None and successor.state == State.WAITING and not successor.due:
+                self._put_in_outbox(connection, {successor.id: utc_now()})
+
+    def release_stalled(self, now: datetime) -> int:
+        """Give back deliveries whose lease ran out (their process died or hung) and count them.
+
+        One that the bus pushes becomes due at once. A request-reply call is dead instead: its caller has long had
+        its time-out, and asks again itself.
+        """
+        with self._store.writing() as connection:
+            rows = connection.execute(
+                select(deliveries.c.id, exchanges.c.pattern)
+                .join(exchanges)
+                .where(deliveries.c.state == State.DELIVERING, deliveries.c.lease_until < to_micros(now))
+                .limit(1000)
+            ).all()
+            if not rows:
+                return 0
+            moves: dict[State, list[int]] = {State.WAITING: [], State.DEAD: []}
+            for row in rows:
+                moves[State.DEAD if row.pattern == Pattern.REQUEST_REPLY else State.WAITING].append(row.id)
+            for target, ids in moves.items():
+                connection.execute(
+                    update(deliveries)
+                    .where(deliveries.c.id.in_(ids), deliveries.c.state == State.DELIVERING)
+                    .values(state=target, lease_until=None, problem=_LEASE_RAN_OUT)
+                )
+            if moves[State.WAITING]:
+                self._put_in_outbox(connection, dict.fromkeys(moves[State.WAITING], now))
+            return len(rows)
+
+    def replay(self, delivery_ids: Sequence[int], actor: str, reason: str, now: datetime) -> tuple[int, int]:
+        """Send dead deliveries again; ``(number of the replay, deliveries moved)``. The attempts so far stay linked."""
+        with self._store.writing() as connection:
+            dead = connection.execute(
+                select(deliveries.c.id, deliveries.c.attempt)
+                .join(exchanges)
+                .where(
+                    deliveries.c.id.in_(list(delivery_ids)),
+                    deliveries.c.state == State.DEAD,
+                    exchanges.c.pattern == Pattern.ONE_WAY,
+                )
+                .order_by(deliveries.c.id)
+            ).all()
+            replay_id: int = connection.execute(
+                insert(replays).values(ordered_at=to_micros(now), actor=actor, reason=reason).returning(replays.c.id)
+            ).scalar_one()
+            if dead:
+                connection.execute(
+                    insert(replayed),
+                    [{"replay_id": replay_id, "delivery_id": row.id, "after_attempt": row.attempt} for row in dead],
+                )
+                connection.execute(
+                    update(deliveries)
+                    .where(deliveries.c.id.in_([row.id for row in dead]), deliveries.c.state == State.DEAD)
+                    .values(
+                        state=State.WAITING,
+                        settled_at=None,
+                        leaf=None,
+                        attempts_before=deliveries.c.attempt,
+                        retry_since=to_micros(now),
+                    )
+                )
+                self._put_in_outbox(connection, dict.fromkeys((row.id for row in dead), now))
+            return replay_id, len(dead)
+
+    # ── telling ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def find(self, message_id: MessageId) -> ExchangeRecord | None:
+        """Everything known of one message, or None."""
+        found = self._find_where(exchanges.c.message_id == message_id)
+        return found[0] if found else None
+
+    def of_dossier(self, dossier: DossierCode) -> list[ExchangeRecord]:
+        """Every message of a dossier, in the order of acceptance."""
+        return self._find_where(exchanges.c.dossier == dossier)
+
+    def _find_where(self, condition: ColumnElement[bool]) -> list[ExchangeRecord]:
+        with self._store.reading() as connection:
+            rows = connection.execute(select(exchanges).where(condition).order_by(exchanges.c.id)).all()
+            return [_exchange_record(row, self._deliveries_of(connection, row.id)) for row in rows]
+
+    def _deliveries_of(self, connection: Connection, exchange_id: int) -> list[DeliveryRecord]:
+        rows = connection.execute(
+            select(deliveries, outbox.c.due_at)
+            .outerjoin(outbox, outbox.c.delivery_id == deliveries.c.id)
+            .where(deliveries.c.exchange_id == exchange_id)
+            .order_by(deliveries.c.id)
+        ).all()
+        ids = [row.id for row in rows]
+        tried: dict[int, list[AttemptRecord]] = defaultdict(list)
+        for row in connection.execute(
+            select(attempts).where(attempts.c.delivery_id.in_(ids)).order_by(attempts.c.delivery_id, attempts.c.number)
+        ):
+            tried[row.delivery_id].append(_attempt_record(row))
+        ordered: dict[int, list[ReplayRecord]] = defaultdict(list)
+        for row in connection.execute(
+            select(replays, replayed.c.delivery_id, replayed.c.after_attempt)
+            .join(replayed)
+            .where(replayed.c.delivery_id.in_(ids))
+            .order_by(replays.c.id)
+        ):
+            ordered[row.delivery_id].append(_replay_record(row))
+        return [_delivery_record(row, tried[row.id], ordered[row.id]) for row in rows]
+
+    def dead(self, most: int = 1000, system: SystemCode | None = None, after: int = 0) -> list[DeadRecord]:
+        """Dead deliveries with their last problem, oldest first; ``after`` is the last delivery id of the page before."""
+        statement = (
+            select(deliveries, exchanges.c.message_id, exchanges.c.service, exchanges.c.sender, exchanges.c.dossier,
+                   exchanges.c.pattern)
+            .join(exchanges)
+            .where(deliveries.c.state == State.DEAD, deliveries.c.id > after)
+            .order_by(deliveries.c.id)
+            .limit(most)
+        )  # fmt: skip
+        if system is not None:
+            statement = statement.where(deliveries.c.system == system)
+        with self._store.reading() as connection:
+            return [_dead_record(row) for row in connection.execute(statement)]
+
+    def refusals_of(
+        self, *, message_id: MessageId | None = None, dossier: DossierCode | None = None
+    ) -> list[RefusalRecord]:
+        """Refusals of one message id or dossier, oldest first."""
+        condition = refusals.c.message_id == message_id if message_id else refusals.c.dossier == dossier
+        with self._store.reading() as connection:
+            rows = connection.execute(select(refusals).where(condition).order_by(refusals.c.id).limit(1000))
+            return [_refusal_record(row) for row in rows]
+
+    def body_of(self, exchange_id: int) -> bytes | None:
+        """The exact bytes received, or None once they were erased."""
+        with self._store.reading() as connection:
+            body: bytes | None = connection.execute(
+                select(payloads.c.body).where(payloads.c.exchange_id == exchange_id)
+            ).scalar()
+            return body
+
+    def reply_to(self, message_id: MessageId) -> StoredReply | None:
+        """The stored answer of a request-reply call that was delivered."""
+        with self._store.reading() as connection:
+            row = connection.execute(
+                select(replies)
+                .join(deliveries, deliveries.c.id == replies.c.delivery_id)
+                .join(exchanges, exchanges.c.id == deliveries.c.exchange_id)
+                .where(exchanges.c.message_id == message_id)
+            ).first()
+        if row is None:
+            return None
+        return StoredReply(manifest_jws=row.manifest, content_type=row.content_type, body=row.body)
+
+    def totals(self) -> dict[tuple[str, str], int]:
+        """The durable counters, ``(name, label) → value``."""
+        with self._store.reading() as connection:
+            return {(row.name, row.labels): row.value for row in connection.execute(select(counters))}
+
+    def quota_used(self, grant_id: str, period: str) -> int:
+        with self._store.reading() as connection:
+            used: int | None = connection.execute(
+                select(quota_usage.c.used).where(quota_usage.c.grant_id == grant_id, quota_usage.c.period == period)
+            ).scalar()
+            return used or 0
+
+    def queues(self) -> list[QueueRecord]:
+        """Each system's waiting messages: how many, and since when the oldest waits."""
+        with self._store.reading() as connection:
+            rows = connection.execute(
+                select(
+                    outbox.c.system, func.count().label("waiting"), func.min(exchanges.c.received_at).label("oldest")
+                )
+                .join(deliveries, deliveries.c.id == outbox.c.delivery_id)
+                .join(exchanges, exchanges.c.id == deliveries.c.exchange_id)
+                .group_by(outbox.c.system)
+            )
+            return [
+                QueueRecord(system=SystemCode(row.system), waiting=row.waiting, oldest=from_micros(row.oldest))
+                for row in rows
+            ]
+
+    def states(self) -> dict[State, int]:
+        """How many deliveries stand in each state."""
+        with self._store.reading() as connection:
+            rows = connection.execute(select(deliveries.c.state, func.count()).group_by(deliveries.c.state))
+            return {State(state): number for state, number in rows}
+
+    # ── attachments ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def add_attachment(self, sha256: str, agency: AgencyCode, length: int, now: datetime) -> None:
+        """Note that an agency has stored a file; again is harmless."""
+        with self._store.writing() as connection:
+            connection.execute(
+                _ADD_ATTACHMENT, {"sha256": sha256, "agency": agency, "length": length, "stored_at": to_micros(now)}
+            )
+
+    def attachment_lengths(self, digests: Sequence[str], agency: AgencyCode) -> dict[str, int]:
+        """Which of these files an agency has stored, with their lengths in bytes."""
+        with self._store.reading() as connection:
+            rows = connection.execute(
+                select(attachments.c.sha256, attachments.c.length).where(
+                    attachments.c.sha256.in_(list(digests)), attachments.c.agency == agency
+                )
+            )
+            return {row.sha256: row.length for row in rows}
+
+    def may_read_attachment(self, sha256: str, agency: AgencyCode) -> bool:
+        """Only who stored a file, or is a party to a message that names it, may read it."""
+        with self._store.reading() as connection:
+            if connection.execute(
+                select(literal(1)).where(attachments.c.sha256 == sha256, attachments.c.agency == agency)
+            ).first():
+                return True
+            party = (
+                select(literal(1))
+                .select_from(exchange_attachments)
+                .join(exchanges, exchanges.c.id == exchange_attachments.c.exchange_id)
+                .outerjoin(deliveries, deliveries.c.exchange_id == exchanges.c.id)
+                .where(
+                    exchange_attachments.c.sha256 == sha256,
+                    or_(exchanges.c.sender == agency, deliveries.c.receiver == agency),
+                )
+                .limit(1)
+            )
+            return connection.execute(party).first() is not None
+
+
+class _Statements:
+    """The statements of the hot path, built once; their compiled form is cached by the engine."""
+
+    def __init__(self) -> None:
+        self.add_exchange = insert(exchanges)
+        self.add_payload = insert(payloads)
+        self.add_delivery = insert(deliveries)
+        self.add_outbox = insert(outbox)
+        self.add_attempt = insert(attempts)
+        self.find_recorded = select(
+            exchanges.c.id,
+            exchanges.c.message_id,
+            exchanges.c.facts_sha256,
+            exchanges.c.receipt,
+            exchanges.c.received_at,
+        ).where(exchanges.c.message_id.in_(bindparam("message_ids", expanding=True)))
+        in_line = (
+            select(deliveries.c.id, deliveries.c.state)
+            .where(
+                deliveries.c.ordering_key == bindparam("key"),
+                deliveries.c.system == bindparam("system"),
+                deliveries.c.state.in_([literal_column("'waiting'"), literal_column("'delivering'")]),
+            )
+            .order_by(deliveries.c.id)
+            .limit(1)
+        )
+        self.key_in_line = in_line
+        self.next_in_line = in_line.add_columns(
+            exists().where(outbox.c.delivery_id == deliveries.c.id).correlate(deliveries).label("due")
+        )
+        self.due_of_system = (
+            select(outbox.c.id, outbox.c.delivery_id)
+            .where(outbox.c.system == bindparam("system"), outbox.c.due_at <= bindparam("now"))
+            .order_by(outbox.c.due_at, outbox.c.id)
+            .limit(bindparam("most"))
+            .with_for_update(skip_locked=True)
+        )
+        self.claimed = (
+            select(deliveries, exchanges, payloads.c.body)
+            .join(exchanges, exchanges.c.id == deliveries.c.exchange_id)
+            .outerjoin(payloads, payloads.c.exchange_id == exchanges.c.id)
+            .set_label_style(LABEL_STYLE_TABLENAME_PLUS_COL)
+        )
+        self.held_claims = select(deliveries.c.id, deliveries.c.attempt).where(
+            deliveries.c.id.in_(bindparam("ids", expanding=True)), deliveries.c.state == State.DELIVERING
+        )
+        self.settle = (
+            update(deliveries)
+            .where(
+                deliveries.c.id == bindparam("b_id"),
+                deliveries.c.attempt == bindparam("b_attempt"),
+                deliveries.c.state == State.DELIVERING,
+            )
+            .values(
+                state=bindparam("b_state"),
+                lease_until=None,
+                problem=bindparam("b_problem"),
+                settled_at=bindparam("b_settled_at"),
+                receipt=bindparam("b_receipt"),
+                leaf=bindparam("b_leaf"),
+            )
+        )
+        self.keys_of = select(deliveries.c.ordering_key, deliveries.c.system).where(
+            deliveries.c.id.in_(bindparam("ids", expanding=True)), deliveries.c.ordering_key.is_not(None)
+        )
+
+
+#: Jumps from system to system along the index (a "loose index scan"), with each system's first due moment.
+_SYSTEMS_DUE = text(
+    """
+    WITH RECURSIVE waiting(system) AS (
+        SELECT MIN(system) FROM outbox
+        UNION ALL
+        SELECT (SELECT MIN(system) FROM outbox WHERE outbox.system > waiting.system)
+        FROM waiting WHERE waiting.system IS NOT NULL
+    )
+    SELECT system, (SELECT MIN(due_at) FROM outbox WHERE outbox.system = waiting.system) AS due_at
+    FROM waiting WHERE system IS NOT NULL
+    """
+)
+
+_ADD_COUNT = text(
+    "INSERT INTO counters (name, labels, value) VALUES (:name, :labels, :value) "
+    "ON CONFLICT (name, labels) DO UPDATE SET value = counters.value + excluded.value"
+)
+
+_USE_QUOTA = text(
+    "INSERT INTO quota_usage (grant_id, period, used) VALUES (:grant_id, :period, :used) "
+    "ON CONFLICT (grant_id, period) DO UPDATE SET used = quota_usage.used + excluded.used RETURNING used"
+)
+
+_ADD_ATTACHMENT = text(
+    "INSERT INTO attachments (sha256, agency, length, stored_at) VALUES (:sha256, :agency, :length, :stored_at) "
+    "ON CONFLICT (sha256, agency) DO NOTHING"
+)
+
+_LEASE_RAN_OUT = json.dumps({"problem": "internal-failure", "reason": "lease-ran-out", "facts": {}})
+
+_OUTCOMES = {State.DELIVERED: "delivered", State.WAITING: "retried", State.DEAD: "died"}
+
+#: Upper bounds of the latency histograms, milliseconds.
+BUCKETS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 30000)
+
+
+def _bucket(elapsed: timedelta) -> str:
+    milliseconds = elapsed / timedelta(milliseconds=1)
+    return next((str(bound) for bound in BUCKETS_MS if milliseconds <= bound), "+Inf")
+
+
+def _of_type(works: Sequence[LedgerWork], kind: type[W]) -> list[tuple[int, W]]:
+    return [(index, work) for index, work in enumerate(works) if isinstance(work, kind)]
+
+
+def _as_repeated(new: NewExchange, exchange_id: int, facts_sha256: str, receipt: Receipt) -> Recorded | Exception:
+    if new.message.manifest.facts_sha256() != facts_sha256:
+        return IdempotencyConflict("message-id-used")
+    return Recorded(exchange_id=exchange_id, receipt=receipt, repeated=True)
+
+
+def _exchange_row(exchange_id: int, new: NewExchange) -> dict[str, Any]:
+    message, manifest = new.message, new.message.manifest
+    return {
+        "id": exchange_id,
+        "message_id": manifest.message_id,
+        "facts_sha256": manifest.facts_sha256(),
+        "manifest_sha256": message.manifest_sha256,
+        "manifest": message.manifest_jws,
+        "receipt": new.receipt.receipt,
+        "sender": manifest.sender,
+        "sender_system": message.principal.system,
+        "service": manifest.service,
+        "service_version": manifest.service_version,
+        "pattern": new.pattern,
+        "grade": message.grade,
+        "dossier": manifest.dossier,
+        "received_at": to_micros(message.received_at),
+        "traceparent": message.traceparent,
+    }
+
+
+def _delivery_row(
+    exchange_id: int, number: int, receiver: AgencyCode, system: SystemCode, new: NewExchange
+) -> dict[str, Any]:
+    claimed = new.lease_until is not None
+    return {
+        "id": delivery_id(exchange_id, number),
+        "exchange_id": exchange_id,
+        "receiver": receiver,
+        "system": system,
+        "state": State.DELIVERING if claimed else State.WAITING,
+        "attempt": 1 if claimed else 0,
+        "lease_until": to_micros(new.lease_until) if new.lease_until else None,
+        "ordering_key": new.ordering_key,
+        "attempts_before": 0,
+        "retry_since": to_micros(new.message.received_at),
+    }
+
+
+def _claim(row: Row[Any]) -> Claim:
+    return Claim(
+        delivery_id=row.deliveries_id,
+        exchange_id=row.exchanges_id,
+        attempt=row.deliveries_attempt,
+        lease_until=from_micros(row.deliveries_lease_until),
+        message_id=MessageId(row.exchanges_message_id),
+        sender=AgencyCode(row.exchanges_sender),
+        receiver=AgencyCode(row.deliveries_receiver),
+        system=SystemCode(row.deliveries_system),
+        service=ServiceCode(row.exchanges_service),
+        service_version=row.exchanges_service_version,
+        pattern=Pattern(row.exchanges_pattern),
+        manifest_jws=row.exchanges_manifest,
+        manifest_sha256=row.exchanges_manifest_sha256,
+        receipt_jws=row.exchanges_receipt,
+        body=row.payloads_body if row.payloads_body is not None else b"",
+        received_at=from_micros(row.exchanges_received_at),
+        traceparent=row.exchanges_traceparent,
+        attempts_before=row.deliveries_attempts_before,
+        retry_since=from_micros(row.deliveries_retry_since),
+        dossier=DossierCode(row.exchanges_dossier) if row.exchanges_dossier else None,
+    )
+
+
+def _moment(micros: int | None) -> datetime | None:
+    return None if micros is None else from_micros(micros)
+
+
+def _problem(stored: str | None) -> Mapping[str, Any] | None:
+    return None if stored is None else json.loads(stored)
+
+
+def _exchange_record(row: Row[Any], of_exchange: Sequence[DeliveryRecord]) -> ExchangeRecord:
+    return ExchangeRecord(
+        id=row.id,
+        message_id=MessageId(row.message_id),
+        sender=AgencyCode(row.sender),
+        sender_system=SystemCode(row.sender_system),
+        service=ServiceCode(row.service),
+        service_version=row.service_version,
+        pattern=Pattern(row.pattern),
+        grade=Grade(row.grade),
+        dossier=DossierCode(row.dossier) if row.dossier else None,
+        received_at=from_micros(row.received_at),
+        traceparent=row.traceparent,
+        manifest_jws=row.manifest,
+        manifest_sha256=row.manifest_sha256,
+        receipt_jws=row.receipt,
+        deliveries=tuple(of_exchange),
+    )
+
+
+def _delivery_record(row: Row[Any], tried: Sequence[AttemptRecord], ordered: Sequence[ReplayRecord]) -> DeliveryRecord:
+    return DeliveryRecord(
+        id=row.id,
+        receiver=AgencyCode(row.receiver),
+        system=SystemCode(row.system),
+        state=State(row.state),
+        attempt=row.attempt,
+        lease_until=_moment(row.lease_until),
+        due_at=_moment(row.due_at),
+        settled_at=_moment(row.settled_at),
+        problem=_problem(row.problem),
+        receipt_jws=row.receipt,
+        leaf=row.leaf,
+        attempts=tuple(tried),
+        replays=tuple(ordered),
+    )
+
+
+def _attempt_record(row: Row[Any]) -> AttemptRecord:
+    return AttemptRecord(
+        number=row.number,
+        started_at=from_micros(row.started_at),
+        finished_at=from_micros(row.finished_at),
+        outcome=State(row.outcome),
+        problem=_problem(row.problem),
+    )
+
+
+def _replay_record(row: Row[Any]) -> ReplayRecord:
+    return ReplayRecord(
+        id=row.id,
+        ordered_at=from_micros(row.ordered_at),
+        actor=row.actor,
+        reason=row.reason,
+        after_attempt=row.after_attempt,
+    )
+
+
+def _dead_record(row: Row[Any]) -> DeadRecord:
+    return DeadRecord(
+        delivery_id=row.id,
+        message_id=MessageId(row.message_id),
+        service=ServiceCode(row.service),
+        sender=AgencyCode(row.sender),
+        receiver=AgencyCode(row.receiver),
+        system=SystemCode(row.system),
+        dossier=DossierCode(row.dossier) if row.dossier else None,
+        pattern=Pattern(row.pattern),
+        attempt=row.attempt,
+        died_at=_moment(row.settled_at),
+        problem=_problem(row.problem),
+    )
+
+
+def _refusal_record(row: Row[Any]) -> RefusalRecord:
+    return RefusalRecord(
+        id=row.id,
+        refused_at=from_micros(row.refused_at),
+        problem=row.problem,
+        reason=row.reason,
+        sender=row.sender,
+        service=row.service,
+        message_id=row.message_id,
+        trace_id=row.trace_id,
+    )

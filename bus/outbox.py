@@ -1,0 +1,123 @@
+"""The outbox's relay: what is due goes to its receiver's queue, what has ended is written down (steps 6 to 8 in turn).
+
+One turn is one transaction: the settlements of the deliveries that have ended and the claims of the next ones share
+one flush. Between turns no lock is held. Beside that the relay gives back leases that ran out and seals the evidence log.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from bus.broker import Broker
+from bus.bulkheads import Bulkheads
+from bus.logs import get_logger
+from bus.records import Claim, Settlement
+from registry.directory import LiveDirectory
+from registry.model import DeliveryMode
+from schemas.identifiers import SystemCode
+from schemas.moment import utc_now
+
+log = get_logger()
+
+#: A turn that comes sooner finds little to do and keeps the writer lock from those who accept messages.
+_TURN_SECONDS = 0.005
+#: A settlement waits at most this long for company.
+_SETTLE_SECONDS = 0.02
+#: After a turn that failed (disk full, database away) the relay rests so long before it tries again.
+_REST_SECONDS = 1.0
+
+
+class Relay:
+    """Moves due deliveries to ``start`` and settlements to the ledger. One thread runs it; any thread settles."""
+
+    def __init__(
+        self,
+        *,
+        broker: Broker,
+        directory: LiveDirectory,
+        bulkheads: Bulkheads,
+        start: Callable[[Claim], object],
+        most_at_once: int,
+        poll_seconds: float,
+    ) -> None:
+        self._broker = broker
+        self._directory = directory
+        self._bulkheads = bulkheads
+        self._start = start
+        self._most_at_once = most_at_once
+        self._poll_seconds = poll_seconds
+        self._mutex = threading.Lock()
+        self._settled: list[Settlement] = []
+        self._in_flight = 0
+        self._stopping = threading.Event()
+
+    def settle(self, settlement: Settlement) -> None:
+        """Note how a claim ended; it is written in the next turn, or its lease runs out and it happens again."""
+        with self._mutex:
+            self._settled.append(settlement)
+            self._in_flight -= 1
+
+    def stop(self) -> None:
+        """Claim nothing more; `run` returns when what is in flight has ended and is written."""
+        self._stopping.set()
+        self._broker.tap()
+
+    def run(self) -> None:
+        """Turn until stopped."""
+        while True:
+            begun = time.monotonic()
+            try:
+                done = self._turn()
+            except Exception:
+                log.exception("relay.failed")
+                time.sleep(_REST_SECONDS)
+                continue
+            with self._mutex:
+                unwritten, in_flight = len(self._settled), self._in_flight
+            if self._stopping.is_set() and not in_flight and not unwritten:
+                return
+            spent = time.monotonic() - begun
+            if done:  # a settlement may have made the next message of its dossier due
+                time.sleep(max(0.0, _TURN_SECONDS - spent))
+            else:
+                self._broker.wait(_SETTLE_SECONDS if in_flight or unwritten else self._poll_seconds)
+
+    def _turn(self) -> int:
+        """One transaction, if there is anything to write or claim; returns how much was done."""
+        now = utc_now()
+        with self._mutex:
+            settled, self._settled = self._settled, []
+        places = {} if self._stopping.is_set() else self._places(now)
+        if not settled and not places:
+            return 0
+        try:
+            claims = self._broker.take(settled, places, now)
+        except BaseException:
+            with self._mutex:
+                self._settled = settled + self._settled
+            raise
+        with self._mutex:
+            self._in_flight += len(claims)
+        for claim in claims:
+            self._bulkheads.enter(claim.system)
+            self._start(claim)
+        return len(claims) + len(settled)
+
+    def _places(self, now: datetime) -> dict[SystemCode, int]:
+        """How many deliveries may start for each system that something is due for."""
+        with self._mutex:
+            free = self._most_at_once - self._in_flight
+        directory = self._directory.current()
+        places: dict[SystemCode, int] = {}
+        for code, due_at in self._broker.systems_due(now):
+            system = directory.system(code)
+            if due_at > now or free <= 0 or system is None or system.mode is not DeliveryMode.PUSH:
+                continue
+            number = min(self._bulkheads.free_places(code, system.concurrency), free)
+            if number > 0:
+                places[code] = number
+                free -= number
+        return places

@@ -1,0 +1,234 @@
+"""The values that go into the ledger and come out of it. Frozen, safe under threads; moments are aware UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from registry.model import Pattern
+from schemas.identifiers import AgencyCode, DossierCode, MessageId, ServiceCode, SystemCode
+from schemas.message import Grade, Message, Receipt
+
+
+class State(StrEnum):
+    """Where one delivery stands."""
+
+    WAITING = "waiting"
+    DELIVERING = "delivering"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaf:
+    """One entry for the evidence log: its hash and the bytes hashed."""
+
+    hash: bytes
+    entry: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewExchange:
+    """An accepted message on its way to the disk (step 5)."""
+
+    message: Message
+    pattern: Pattern
+    receipt: Receipt
+    leaf: Leaf
+    routes: tuple[tuple[AgencyCode, SystemCode], ...]
+    #: Set where messages of one dossier must reach a receiver in order.
+    ordering_key: str | None = None
+    #: Request-reply only: the caller itself delivers, and its claim runs out then.
+    lease_until: datetime | None = None
+    #: ``(grant id, period)`` pairs whose quota this message uses up.
+    quota_periods: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What became of a NewExchange: its receipt, which is the first one when the message was here before."""
+
+    exchange_id: int
+    receipt: Receipt
+    repeated: bool = False
+    #: ``(grant id, period) → messages so far``, all processes together.
+    quota_used: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A message that was turned away: what may be kept of it as evidence. Only a proven sender is named."""
+
+    refused_at: datetime
+    problem: str
+    reason: str
+    trace_id: str
+    leaf: Leaf
+    sender: AgencyCode | None = None
+    service: ServiceCode | None = None
+    message_id: MessageId | None = None
+    dossier: DossierCode | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The right to deliver one message to one receiver until the lease runs out. Carries all that the call needs."""
+
+    delivery_id: int
+    exchange_id: int
+    attempt: int
+    lease_until: datetime
+    message_id: MessageId
+    sender: AgencyCode
+    receiver: AgencyCode
+    system: SystemCode
+    service: ServiceCode
+    service_version: int
+    pattern: Pattern
+    manifest_jws: str
+    manifest_sha256: str
+    receipt_jws: str
+    body: bytes
+    received_at: datetime
+    traceparent: str
+    #: The retry policy counts attempts after this one and time from this moment: acceptance, or the last replay.
+    attempts_before: int
+    retry_since: datetime
+    dossier: DossierCode | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredReply:
+    """The provider's answer to a request-reply call: its exact bytes and the manifest that proves them."""
+
+    manifest_jws: str
+    content_type: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """How an attempt ended (step 8): delivered, again later (``due_at``), or dead."""
+
+    delivery_id: int
+    attempt: int
+    state: State
+    started_at: datetime
+    finished_at: datetime
+    #: ``{"problem": slug, "reason": code, "facts": {...}}`` of the last failure, if it failed.
+    problem: Mapping[str, Any] | None = None
+    due_at: datetime | None = None
+    receipt_jws: str | None = None
+    leaf: Leaf | None = None
+    reply: StoredReply | None = None
+
+
+LedgerWork = NewExchange | Refusal | Settlement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRecord:
+    """One try of a delivery, as it ended."""
+
+    number: int
+    started_at: datetime
+    finished_at: datetime
+    outcome: State
+    problem: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayRecord:
+    """An order to send a dead delivery again."""
+
+    id: int
+    ordered_at: datetime
+    actor: str
+    reason: str
+    after_attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryRecord:
+    """One receiver's share of a message."""
+
+    id: int
+    receiver: AgencyCode
+    system: SystemCode
+    state: State
+    attempt: int
+    lease_until: datetime | None
+    #: When the bus will try (again); None while it waits for an earlier message, is under way, or has ended.
+    due_at: datetime | None
+    settled_at: datetime | None
+    problem: Mapping[str, Any] | None
+    receipt_jws: str | None
+    leaf: int | None
+    attempts: tuple[AttemptRecord, ...]
+    replays: tuple[ReplayRecord, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeRecord:
+    """One accepted message with all that became of it."""
+
+    #: Also the position of its leaf in the evidence log.
+    id: int
+    message_id: MessageId
+    sender: AgencyCode
+    sender_system: SystemCode
+    service: ServiceCode
+    service_version: int
+    pattern: Pattern
+    grade: Grade
+    dossier: DossierCode | None
+    received_at: datetime
+    traceparent: str
+    manifest_jws: str
+    manifest_sha256: str
+    receipt_jws: str
+    deliveries: tuple[DeliveryRecord, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadRecord:
+    """One entry of the dead-letter list."""
+
+    delivery_id: int
+    message_id: MessageId
+    service: ServiceCode
+    sender: AgencyCode
+    receiver: AgencyCode
+    system: SystemCode
+    dossier: DossierCode | None
+    pattern: Pattern
+    attempt: int
+    died_at: datetime | None
+    problem: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusalRecord:
+    """A message that was turned away."""
+
+    #: Also the position of its leaf in the evidence log.
+    id: int
+    refused_at: datetime
+    problem: str
+    reason: str
+    sender: str | None
+    service: str | None
+    message_id: str | None
+    trace_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueRecord:
+    """What waits for one system."""
+
+    system: SystemCode
+    waiting: int
+    oldest: datetime

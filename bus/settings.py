@@ -1,0 +1,175 @@
+"""Configuration enters here, once, as one frozen object; nothing else in the project reads the environment.
+
+Sources, later ones win: the defaults below, the TOML file named by ``LGSP_CONFIG``, the environment (``LGSP_<NAME>``).
+A bad value stops the start with the variable's name and what was expected.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+
+class BadSetting(ValueError):
+    """A setting has a value that cannot be used; the text names it and says what is expected."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every setting of the bus: its type, its meaning, its default. Immutable, safe to share between threads."""
+
+    home: Annotated[Path, "folder of the embedded store, keys and attachments"] = Path("var")
+    store_url: Annotated[str, "SQLAlchemy URL of the store; empty: SQLite in the home folder"] = ""
+    public_url: Annotated[str, "address under which members reach this bus"] = "http://127.0.0.1:8080"
+    host: Annotated[str, "address to listen on"] = "127.0.0.1"
+    port: Annotated[int, "port to listen on"] = 8080
+    surfaces: Annotated[str, "surfaces that this process serves, comma-separated"] = "exchange,registry,docs,operations"
+    serve_processes: Annotated[int, "web processes of `lgsp serve`"] = 2
+    sandbox_port: Annotated[int, "port of `lgsp sandbox`"] = 8090
+
+    clock_skew_seconds: Annotated[int, "how far a manifest's time may be from ours"] = 300
+    max_body_bytes: Annotated[int, "most bytes of a payload"] = 2 * 1024 * 1024
+    max_attachment_bytes: Annotated[int, "most bytes of an attachment"] = 512 * 1024 * 1024
+    read_timeout_seconds: Annotated[int, "a caller silent for this long in mid-request is cut off"] = 30
+
+    lease_seconds: Annotated[float, "how long a delivery belongs to the one who claimed it"] = 60.0
+    deliveries_at_once: Annotated[int, "most deliveries in flight in one `lgsp work`, all receivers together"] = 500
+    request_reply_timeout_seconds: Annotated[float, "longest wait for the reply of a request-reply service"] = 30.0
+    poll_seconds: Annotated[float, "how often `lgsp work` looks for due deliveries when nothing wakes it"] = 0.5
+    breaker_failures: Annotated[int, "failures in a row that open a receiver's circuit breaker"] = 5
+    breaker_open_seconds: Annotated[float, "rest of an open breaker before one delivery probes the receiver"] = 15.0
+    checkpoint_seconds: Annotated[float, "how often the evidence log is sealed when it has grown"] = 1.0
+    strangers_recorded_per_second: Annotated[
+        int, "refusals of unidentified callers kept as evidence, a second and process; the rest is only counted"
+    ] = 20
+
+    log_level: Annotated[str, "debug, info, warning or error"] = "info"
+    system: Annotated[str, "the bus as a member of its own registry: `<agency>/<name>`"] = "H99/lgsp-bus"
+    log_origin: Annotated[str, "name of the evidence log in its checkpoints"] = "lgsp-bus.invalid/evidence"
+    #: Where each value came from: ``default``, ``file`` or the variable's name. Printed by ``lgsp doctor``.
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def effective_store_url(self) -> str:
+        return self.store_url or f"sqlite:///{self.home / 'lgsp.db'}"
+
+    @property
+    def key_folder(self) -> Path:
+        return self.home / "keys"
+
+    @property
+    def ring_folder(self) -> Path:
+        """The bus's signing keys."""
+        return self.key_folder / "ring"
+
+    @property
+    def log_key_path(self) -> Path:
+        """The key that signs checkpoints of the evidence log."""
+        return self.key_folder / "evidence-log.pem"
+
+    @property
+    def master_key_path(self) -> Path:
+        """The keys that seal connector secrets."""
+        return self.key_folder / "master-keys.json"
+
+    @property
+    def attachment_folder(self) -> Path:
+        return self.home / "attachments"
+
+    @property
+    def wake_folder(self) -> Path:
+        return self.home / "wake"
+
+    @property
+    def surface_names(self) -> frozenset[str]:
+        return frozenset(name.strip() for name in self.surfaces.split(",") if name.strip())
+
+    def to_environment(self) -> dict[str, str]:
+        """The variables that give another process these settings."""
+        return {
+            variable_name(name): str(getattr(self, name))
+            for name, origin in self.origins.items()
+            if origin != "default"
+        }
+
+
+def variable_name(setting: str) -> str:
+    return f"LGSP_{setting.upper()}"
+
+
+def load_settings(overrides: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from file, environment and ``overrides`` (command-line options), in rising order of force.
+
+    Raises BadSetting.
+    """
+    environ = os.environ if environ is None else environ
+    names = {f.name for f in fields(Settings)} - {"origins"}
+    hints = get_type_hints(Settings)
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(sorted(names), "default")
+
+    config = environ.get("LGSP_CONFIG")
+    for name, value in _read_file(Path(config)).items() if config else ():
+        if name not in names:
+            raise BadSetting(f"{config}: there is no setting '{name}'; `lgsp doctor` lists them all")
+        values[name] = _convert(f"{name} in {config}", value, hints[name])
+        origins[name] = f"file {config}"
+    for name in names:
+        if (text := environ.get(variable_name(name))) is not None:
+            values[name] = _convert(variable_name(name), text, hints[name])
+            origins[name] = variable_name(name)
+    for name, value in (overrides or {}).items():
+        if value is not None:
+            values[name] = _convert(name, value, hints[name])
+            origins[name] = "command line"
+
+    settings = Settings(**values, origins=origins)
+    _check(settings)
+    return settings
+
+
+def setting_meanings() -> dict[str, str]:
+    """What each setting is for, by name, in the order of the class."""
+    hints = get_type_hints(Settings, include_extras=True)
+    return {f.name: hints[f.name].__metadata__[0] for f in fields(Settings) if f.name != "origins"}
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """The environment for a process of ours started by this one: what we got, and what the command line changed."""
+    return {**os.environ, **settings.to_environment()}
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadSetting(f"LGSP_CONFIG: cannot read {path}: {error}") from error
+
+
+def _convert(name: str, value: Any, wanted: type) -> Any:
+    try:
+        return wanted(value)
+    except (TypeError, ValueError):
+        raise BadSetting(f"{name}: expected {wanted.__name__}") from None
+
+
+def _check(settings: Settings) -> None:
+    positive = (
+        "port", "serve_processes", "clock_skew_seconds", "max_body_bytes", "max_attachment_bytes", "lease_seconds",
+        "deliveries_at_once", "request_reply_timeout_seconds", "poll_seconds", "checkpoint_seconds",
+        "breaker_failures", "read_timeout_seconds",
+    )  # fmt: skip
+    for name in positive:
+        if getattr(settings, name) <= 0:
+            raise BadSetting(f"{variable_name(name)}: must be more than 0")
+    if settings.port > 65535 or settings.sandbox_port > 65535:
+        raise BadSetting("LGSP_PORT and LGSP_SANDBOX_PORT: must be at most 65535")
+    if settings.log_level.lower() not in {"debug", "info", "warning", "error"}:
+        raise BadSetting("LGSP_LOG_LEVEL: expected debug, info, warning or error")
+    unknown = settings.surface_names - {"exchange", "registry", "docs", "operations"}
+    if unknown:
+        raise BadSetting(f"LGSP_SURFACES: there is no surface '{sorted(unknown)[0]}'")

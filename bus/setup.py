@@ -1,0 +1,27 @@
+"""First-time set-up of a home folder: keys and store. Everything here may be repeated without harm."""
+
+from __future__ import annotations
+
+from bus.settings import Settings
+from bus.store import migrate, open_store
+from schemas.identifiers import SystemCode
+from security.evidence.checkpoint import NoteKey
+from security.evidence.log import EvidenceLog
+from security.keys import KeyRing
+from security.secrets import SecretBox
+
+
+def initialise(settings: Settings) -> None:
+    """Make what is missing: signing keys, the evidence log's key, the master key of secrets, the store's tables."""
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.key_folder.mkdir(exist_ok=True, mode=0o700)
+    KeyRing.open_or_create(settings.ring_folder, SystemCode(settings.system))
+    log_key = NoteKey.load_or_create(settings.log_key_path, settings.log_origin)
+    SecretBox.load_or_create(settings.master_key_path)
+    store = open_store(settings)
+    try:
+        migrate(store)
+        with store.writing() as connection:
+            EvidenceLog(settings.log_origin, log_key).prepare(connection)
+    finally:
+        store.close()

@@ -1,0 +1,131 @@
+"""The connection to the store: SQLite with full durability, or PostgreSQL, from one URL.
+
+SQLite allows one writer at a time and lets the others spin; under load that starves processes at random. Writers
+here queue on a file lock first, which the kernel hands over in turn, so several processes share one file fairly.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+
+from bus.settings import Settings
+
+#: Execution option of connections that only read: they take no write lock.
+READ_ONLY = "lgsp_read"
+
+
+class Store:
+    """One database, opened for reading and for writing. Safe to share between threads; not across a fork."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._reader = engine.execution_options(**{READ_ONLY: True})
+        self._writer_lock = _writer_lock_for(engine)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A consistent view of the store; nothing done here is kept."""
+        with self._reader.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One transaction: on a normal exit everything is on disk, on an exception nothing happened."""
+        with self._writer_lock, self.engine.begin() as connection:
+            yield connection
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.engine.dialect.name == "sqlite"
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def open_store(settings: Settings) -> Store:
+    return Store(open_engine(settings))
+
+
+def open_engine(settings: Settings) -> Engine:
+    """An engine with the pragmas and locking that the ledger relies on. Connects lazily."""
+    url = make_url(settings.effective_store_url)
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+    if url.database:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": 30.0, "check_same_thread": False}, hide_parameters=True)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(dbapi_connection: Any, _record: Any) -> None:
+    #: The driver must not open transactions by itself: `_begin_sqlite` says which kind.
+    dbapi_connection.isolation_level = None
+    cursor = dbapi_connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    #: FULL: a commit returns after its bytes are on the disk. With NORMAL a power cut loses acknowledged messages.
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA cache_size=-16384")
+    cursor.execute("PRAGMA wal_autocheckpoint=4000")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    read_only = connection.get_execution_options().get(READ_ONLY, False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+class _FileLock:
+    """An exclusive lock on a file, fair between processes, and a mutex between the threads of this one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._mutex = threading.Lock()
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> None:
+        self._mutex.acquire()
+        if self._descriptor is None:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+
+    def __exit__(self, *_exception: object) -> None:
+        if self._descriptor is not None:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        self._mutex.release()
+
+
+def _writer_lock_for(engine: Engine) -> Any:
+    database = engine.url.database
+    if engine.dialect.name == "sqlite" and database and database != ":memory:":
+        return _FileLock(Path(f"{database}.writer"))
+    return _NoLock()
+
+
+class _NoLock:
+    """PostgreSQL orders its writers itself."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_exception: object) -> None: ...
+
+
+def migrate(store: Store, revision: str = "head") -> None:
+    """Bring the store's tables to a revision, creating them when there are none. Safe to repeat."""
+    config = Config()
+    config.set_main_option("script_location", "bus:migrations")
+    with store.writing() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)

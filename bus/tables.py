@@ -1,0 +1,187 @@
+"""The ledger's tables. Moments are whole microseconds (``schemas.moment``), digests lower-case hex.
+
+::
+
+    exchanges 1 ── n deliveries 1 ── n attempts
+        │ 1              │ 1
+        payloads         ├── 0..1 outbox   (a row: this delivery is due at a moment)
+                         └── 0..1 replies  (request-reply: the provider's exact answer)
+
+An exchange's id is the position of its leaf in the evidence log; a delivery's id is its exchange's id and the number of
+the receiver in one integer (:func:`delivery_id`), so a batch of messages needs no round trip to learn its ids.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, text
+
+metadata = MetaData()
+
+#: SQLite gives a rowid only to INTEGER; PostgreSQL needs BIGINT for the same range.
+BigId = BigInteger().with_variant(Integer, "sqlite")
+
+exchanges = Table(
+    "exchanges",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=False),
+    Column("message_id", Text, nullable=False, unique=True),
+    Column("facts_sha256", Text, nullable=False),
+    Column("manifest_sha256", Text, nullable=False),
+    Column("manifest", Text, nullable=False),
+    Column("receipt", Text, nullable=False),
+    Column("sender", Text, nullable=False),
+    Column("sender_system", Text, nullable=False),
+    Column("service", Text, nullable=False),
+    Column("service_version", Integer, nullable=False),
+    Column("pattern", Text, nullable=False),
+    Column("grade", Text, nullable=False),
+    Column("dossier", Text),
+    Column("received_at", BigInteger, nullable=False),
+    Column("traceparent", Text, nullable=False),
+    Index("exchanges_by_dossier", "dossier", "id", sqlite_where=text("dossier IS NOT NULL"),
+          postgresql_where=text("dossier IS NOT NULL")),
+)  # fmt: skip
+
+#: Apart from the exchange: a body may be erased, and scans of exchanges need not read it.
+payloads = Table(
+    "payloads",
+    metadata,
+    Column("exchange_id", BigId, ForeignKey("exchanges.id"), primary_key=True, autoincrement=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=False),
+    Column("exchange_id", BigId, ForeignKey("exchanges.id"), nullable=False),
+    Column("receiver", Text, nullable=False),
+    Column("system", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("lease_until", BigInteger),
+    Column("ordering_key", Text),
+    Column("attempts_before", Integer, nullable=False),
+    Column("retry_since", BigInteger, nullable=False),
+    Column("problem", Text),
+    Column("settled_at", BigInteger),
+    Column("receipt", Text),
+    Column("leaf", BigInteger),
+    Index("deliveries_by_exchange", "exchange_id"),
+    Index("deliveries_leased", "lease_until", sqlite_where=text("state = 'delivering'"),
+          postgresql_where=text("state = 'delivering'")),
+    Index("deliveries_dead", "id", sqlite_where=text("state = 'dead'"), postgresql_where=text("state = 'dead'")),
+    Index("deliveries_in_order", "ordering_key", "system", "id",
+          sqlite_where=text("ordering_key IS NOT NULL AND state IN ('waiting', 'delivering')"),
+          postgresql_where=text("ordering_key IS NOT NULL AND state IN ('waiting', 'delivering')")),
+)  # fmt: skip
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("delivery_id", BigId, ForeignKey("deliveries.id"), nullable=False),
+    Column("system", Text, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    Index("outbox_by_system", "system", "due_at", "id"),
+    Index("outbox_by_delivery", "delivery_id", unique=True),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("delivery_id", BigId, ForeignKey("deliveries.id"), primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("problem", Text),
+)
+
+replies = Table(
+    "replies",
+    metadata,
+    Column("delivery_id", BigId, ForeignKey("deliveries.id"), primary_key=True, autoincrement=False),
+    Column("manifest", Text, nullable=False),
+    Column("content_type", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=False),
+    Column("refused_at", BigInteger, nullable=False),
+    Column("problem", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("sender", Text),
+    Column("service", Text),
+    Column("message_id", Text),
+    Column("dossier", Text),
+    Column("trace_id", Text, nullable=False),
+    Index("refusals_by_message", "message_id", sqlite_where=text("message_id IS NOT NULL"),
+          postgresql_where=text("message_id IS NOT NULL")),
+    Index("refusals_by_dossier", "dossier", sqlite_where=text("dossier IS NOT NULL"),
+          postgresql_where=text("dossier IS NOT NULL")),
+)  # fmt: skip
+
+#: An administrator's order to send dead deliveries again, and what it touched.
+replays = Table(
+    "replays",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("ordered_at", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+replayed = Table(
+    "replayed",
+    metadata,
+    Column("replay_id", BigId, ForeignKey("replays.id"), primary_key=True, autoincrement=False),
+    Column("delivery_id", BigId, ForeignKey("deliveries.id"), primary_key=True, autoincrement=False),
+    Column("after_attempt", Integer, nullable=False),
+    Index("replayed_by_delivery", "delivery_id"),
+)
+
+attachments = Table(
+    "attachments",
+    metadata,
+    Column("sha256", Text, primary_key=True),
+    Column("agency", Text, primary_key=True),
+    Column("length", BigInteger, nullable=False),
+    Column("stored_at", BigInteger, nullable=False),
+)
+
+exchange_attachments = Table(
+    "exchange_attachments",
+    metadata,
+    Column("exchange_id", BigId, ForeignKey("exchanges.id"), primary_key=True, autoincrement=False),
+    Column("sha256", Text, primary_key=True),
+    Index("exchange_attachments_by_digest", "sha256"),
+)
+
+#: Totals since the store was made, added up by every process; quotas and metrics read them.
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("labels", Text, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+#: Messages of one grant in one period (``2026-11-21T08:05`` or ``2026-11-21``, Asia/Ho_Chi_Minh).
+quota_usage = Table(
+    "quota_usage",
+    metadata,
+    Column("grant_id", Text, primary_key=True),
+    Column("period", Text, primary_key=True),
+    Column("used", BigInteger, nullable=False),
+)
+
+#: Receivers of one exchange are numbered within ten bits; ``schemas.message.MAX_RECEIVERS`` stays below.
+RECEIVERS_PER_EXCHANGE = 1024
+
+
+def delivery_id(exchange_id: int, number: int) -> int:
+    return exchange_id * RECEIVERS_PER_EXCHANGE + number
