@@ -171,16 +171,20 @@ class DossierCode(Identifier):
     """
 
     __slots__ = ()
-    pattern = re.compile(rf"(?:{_AGENCY}|{_OLD_AGENCY})-[0-9]{{6}}-[0-9]{{4,7}}")
+    pattern = re.compile(
+        rf"(?:{_AGENCY}|{_OLD_AGENCY})-[0-9]{{2}}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])-[0-9]{{4,7}}"
+    )
     max_length = 50
     kind, kind_vi = "dossier code", "mã hồ sơ"
 
     def __new__(cls, text: object) -> Self:
         code = super().__new__(cls, text)
-        try:
-            _date(code.rsplit("-", 2)[1])
-        except ValueError:
-            raise cls.malformed() from None
+        digits = code.rsplit("-", 2)[1]
+        if digits[4:] > "28":  # the pattern has seen to the others
+            try:
+                _date(digits)
+            except ValueError:
+                raise cls.malformed() from None
         return code
 
     @property

@@ -11,8 +11,9 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 from schemas.codec import canonical_json
@@ -168,11 +169,11 @@ class Manifest:
             version=_integer(claims, "version", low=1, high=1),
             message_id=_made(claims, "message_id", MessageId),
             direction=_made(claims, "direction", Direction),
-            sender=_made(claims, "sender", AgencyCode),
+            sender=_made(claims, "sender", _agency),
             receivers=_receivers(claims),
-            service=_made(claims, "service", ServiceCode),
+            service=_made(claims, "service", _service),
             service_version=_integer(claims, "service_version", low=1, high=9999),
-            issued_at=_EPOCH + timedelta(seconds=_integer(claims, "iat", low=0, high=MAX_NUMERIC_DATE)),
+            issued_at=datetime.fromtimestamp(_integer(claims, "iat", low=0, high=MAX_NUMERIC_DATE), UTC),
             content_type=_text(claims, "content_type", high=100),
             body_sha256=_digest(body, "sha256", "body"),
             body_length=_integer(body, "length", low=0, high=MAX_LENGTH, section="body"),
@@ -255,7 +256,10 @@ _MEMBERS: Final = frozenset(
     | _SECTIONS.keys()
 )
 _ATTACHMENT: Final = frozenset({"sha256", "length", "name", "content_type"})
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+#: Most messages name the same few agencies and services; a refusal is not remembered.
+_agency: Final = lru_cache(maxsize=8192)(AgencyCode)
+_service: Final = lru_cache(maxsize=1024)(ServiceCode)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def _wrong(name: str, section: str = "") -> Malformed:
@@ -285,7 +289,7 @@ def _integer(claims: Mapping[str, Any], name: str, *, low: int, high: int, secti
 def _text(claims: Mapping[str, Any], name: str, *, high: int, section: str = "") -> str:
     """Text without control characters: what is signed is also shown, logged and written into headers."""
     value = claims.get(name)
-    if not isinstance(value, str) or len(value) > high or not value.isprintable():
+    if not isinstance(value, str) or len(value) > high or not (value.isprintable() or _CONTROL.search(value) is None):
         raise _wrong(name, section)
     return value
 
@@ -312,8 +316,8 @@ def _receivers(claims: Mapping[str, Any]) -> tuple[AgencyCode, ...]:
     if not isinstance(values, list) or not 1 <= len(values) <= MAX_RECEIVERS:
         raise _wrong("receivers")
     try:
-        receivers = tuple([AgencyCode(value) for value in values])
-    except Malformed:
+        receivers = tuple([_agency(value) for value in values])
+    except (Malformed, TypeError):  # TypeError: no text at all, so nothing that a cache could look up
         raise _wrong("receivers") from None
     if len(receivers) > 1 and len(set(receivers)) != len(receivers):
         raise _wrong("receivers")

@@ -379,14 +379,16 @@ def _may_run_away(pattern: str) -> bool:
     A group repeated without bound is safe when it has one length (``([A-Z]|[0-9])+``), or when each turn begins with a
     separator that it has nowhere else (``[A-Z]+(-[A-Z]+)*``). Groups are judged from the inside out.
     """
+    in_classes = "".join(re.sub(r"(\w)-(\w)", r"\1\2", found) for found in _CLASS_OR_ESCAPE.findall(pattern))
     flat = _CLASS_OR_ESCAPE.sub("x", pattern.replace("\\.", "\\#")).replace("\\(", "x").replace("\\)", "x")
     while group := _INNERMOST_GROUP.search(flat):
         body, repeat = group[1], group[2] or ""
         lengths = {len(branch.replace("\\", "")) for branch in body.split("|")}
         varies = len(lengths) > 1 or _VARIABLE.search(body) is not None
-        unbounded = repeat in ("+", "*") or (len(repeat) > 3 or repeat.endswith(",}"))
+        unbounded = repeat in ("+", "*") or len(repeat) > 3 or repeat.endswith(",}")
         begins = _SEPARATOR.match(body)
-        if unbounded and varies and not (begins and body.count(begins[1]) == 1 and "|" not in body):
+        separated = begins and body.count(begins[1]) == 1 and begins[1] not in in_classes and "|" not in body
+        if unbounded and varies and not separated:
             return True
         flat = flat[: group.start()] + ("x+" if varies or repeat else "x" * len(body)) + flat[group.end() :]
     return False
