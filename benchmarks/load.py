@@ -214,7 +214,7 @@ def http_request(path: str, body: bytes, *, headers: Mapping[str, str], method: 
 class _Caller:
     """One kept connection and the request it waits for."""
 
-    __slots__ = ("connection", "file_number", "index", "needed", "received", "started_us", "unsent")
+    __slots__ = ("closes", "connection", "file_number", "index", "needed", "received", "started_us", "unsent")
 
     def __init__(self) -> None:
         self.connection: socket.socket | None = None
@@ -225,6 +225,8 @@ class _Caller:
         self.received = b""
         #: Length of the whole answer once its head is known; 0 before.
         self.needed = 0
+        #: The server said that this answer is the connection's last.
+        self.closes = False
 
 
 class _Generator:
@@ -241,6 +243,8 @@ class _Generator:
         self.idle: deque[_Caller] = deque()
         self.rows = array.array("q")
         self.in_flight = 0
+        #: When silent connections are looked for again.
+        self.next_look_us = 0
 
     def run(self) -> dict[str, Any]:
         gc.collect()
@@ -336,10 +340,7 @@ class _Generator:
             self.poll.modify(caller.file_number, select.EPOLLIN)
 
     def _receive(self, timeout_seconds: float) -> None:
-        events = self.poll.poll(timeout_seconds)
-        if not events and timeout_seconds:
-            self._give_up_on_the_silent()
-        for file_number, event in events:
+        for file_number, event in self.poll.poll(timeout_seconds):
             caller = self.callers.get(file_number)
             if caller is None:
                 continue
@@ -347,6 +348,8 @@ class _Generator:
                 self._send_rest(caller)
             if event & ~select.EPOLLOUT:
                 self._read(caller)
+        if _now_us() > self.next_look_us:
+            self._give_up_on_the_silent()
 
     def _read(self, caller: _Caller) -> None:
         assert caller.connection is not None
@@ -361,8 +364,10 @@ class _Generator:
             return
         data = caller.received = caller.received + data if caller.received else data
         if not caller.needed:
-            caller.needed = _answer_length(data)
+            caller.needed, caller.closes = _answer_length(data)
         if caller.needed and len(data) >= caller.needed:
+            if caller.closes:
+                self._disconnect(caller)
             self._done(caller, int(data[9:12]))
 
     def _fail(self, caller: _Caller) -> None:
@@ -378,7 +383,9 @@ class _Generator:
         self.idle.append(caller)
 
     def _give_up_on_the_silent(self) -> None:
-        too_old_us = _now_us() - int(self.plan.timeout_seconds * 1e6)
+        now_us = _now_us()
+        self.next_look_us = now_us + 500_000
+        too_old_us = now_us - int(self.plan.timeout_seconds * 1e6)
         for caller in list(self.callers.values()):
             if caller.index >= 0 and caller.started_us < too_old_us:
                 self._fail(caller)
@@ -413,19 +420,23 @@ def percentile(ordered: Sequence[int], percent: float) -> int:
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)] if ordered else 0
 
 
-def _answer_length(data: bytes) -> int:
-    """Length of head and body together; 0 while that cannot be told. A chunked body is whole when its last chunk is."""
+def _answer_length(data: bytes) -> tuple[int, bool]:
+    """Length of head and body together, 0 while that cannot be told; and whether the connection ends with it.
+
+    A chunked body is whole when its last chunk is there.
+    """
     head_end = data.find(b"\r\n\r\n")
     if head_end < 0:
-        return 0
+        return 0, False
     head = data[:head_end].lower()
+    closes = b"\r\nconnection: close" in head
     at = head.find(b"\r\ncontent-length:")
     if at >= 0:
         line_end = head.find(b"\r\n", at + 2)
-        return head_end + 4 + int(head[at + 17 : line_end if line_end >= 0 else len(head)])
+        return head_end + 4 + int(head[at + 17 : line_end if line_end >= 0 else len(head)]), closes
     if b"\r\ntransfer-encoding: chunked" in head:
-        return len(data) if data.endswith(b"\r\n0\r\n\r\n") else 0
-    return head_end + 4
+        return (len(data) if data.endswith(b"\r\n0\r\n\r\n") else 0), closes
+    return head_end + 4, closes
 
 
 def _now_us() -> int:

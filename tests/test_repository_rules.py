@@ -83,7 +83,7 @@ def test_every_raised_problem_brings_the_facts_that_its_wording_needs() -> None:
     poor = [
         f"{place}: {reason} lacks {sorted(missing)}"
         for place, reason, facts in _raised_reasons()
-        if reason in REASONS and facts is not None and (missing := _placeholders(REASONS[reason].en) - facts)
+        if reason in REASONS and facts is not None and (missing := _needed_facts(reason) - facts)
     ]
     assert poor == []
 
@@ -95,7 +95,9 @@ def test_a_reason_says_the_same_in_both_languages(reason: str) -> None:
     assert wording.en.strip()
     assert wording.vi.strip()
     assert wording.en != wording.vi
-    assert _placeholders(wording.en) == _placeholders(wording.vi)
+    # A fact that is itself a word comes in both languages: {kind} and {kind_vi}.
+    vietnamese = {name.removesuffix("_vi") for name in _placeholders(wording.vi)}
+    assert _placeholders(wording.en) == vietnamese
 
 
 def _tracked_files() -> list[Path]:
@@ -135,6 +137,10 @@ def _constants(node: ast.expr) -> list[str]:
     if isinstance(node, ast.IfExp):
         return _constants(node.body) + _constants(node.orelse)
     return [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) else []
+
+
+def _needed_facts(reason: str) -> set[str]:
+    return _placeholders(REASONS[reason].en) | _placeholders(REASONS[reason].vi)
 
 
 def _placeholders(text: str) -> set[str]:
