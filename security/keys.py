@@ -181,9 +181,7 @@ class SigningKey:
         encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
         if password:
             encryption = serialization.BestAvailableEncryption(password)
-        key = self._private_key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
-        )
+        key = self._private_key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
         return key + self.certificate_pem.encode("ascii")
 
     def with_certificate(self, certificate_pem: str) -> SigningKey:

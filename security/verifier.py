@@ -14,7 +14,7 @@ formats, written apart from the code that produces them. There is no network acc
 Tệp này kiểm tra bằng chứng ngoại tuyến. Mã thoát 0: bằng chứng đúng; 1: bằng chứng sai; 2: không kiểm tra được.
 """
 
-# ruff: noqa: T201, E402 (a command that speaks to people; its path is cleaned before the other imports)
+# ruff: noqa: T201 (a command that speaks to people)
 
 from __future__ import annotations
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from sqlalchemy import Connection
+from typing import TYPE_CHECKING, Any
 
 from security.evidence.checkpoint import Checkpoint, NoteVerifier
 from security.evidence.log import EvidenceLog
 from security.keys import KeyRing
 from security.verifier import BUNDLE_FORMAT, TRUST_FORMAT, canonical_json
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

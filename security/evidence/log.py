@@ -293,10 +293,7 @@ class EvidenceLog:
         chunks = [leaves[i * TILE_WIDTH : (i + 1) * TILE_WIDTH] for i in range(full)]
         connection.execute(
             insert(evidence_tiles),
-            [
-                {"level": 0, "tile_index": first_tile + i, "hashes": b"".join(chunk)}
-                for i, chunk in enumerate(chunks)
-            ],
+            [{"level": 0, "tile_index": first_tile + i, "hashes": b"".join(chunk)} for i, chunk in enumerate(chunks)],
         )
         self._extend_level(connection, 1, first_tile, [subtree_of_power(chunk) for chunk in chunks])
 
