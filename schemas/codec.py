@@ -165,7 +165,8 @@ def read_xml(data: bytes, *, max_depth: int = MAX_XML_DEPTH, max_elements: int =
     """The root element of an XML document in UTF-8 (a byte order mark is allowed), about 30 µs for 3 KB.
 
     Raises Malformed: ``xml-not-utf8`` (by its bytes or by its declaration), ``xml-doctype`` (any DTD, before anything
-    of it is read: entities, external files), ``xml-too-deep``, ``xml-too-many-elements`` and ``xml-invalid``. Nothing
+    of it is read: entities, external files), ``xml-too-deep``, ``xml-too-many-elements``,
+    ``xml-too-many-attributes`` (as many as elements are allowed) and ``xml-invalid``. Nothing
     is ever fetched. Comments, processing instructions and CDATA are kept.
     """
     _refuse_other_encodings(data)
@@ -204,14 +205,16 @@ def _refuse_other_encodings(data: bytes) -> None:
 def _refuse_large_tree(data: bytes, root: _Element, max_depth: int, max_elements: int) -> None:
     """Every element costs at least one ``<``, so most documents are known to be small without a walk."""
     tags = data.count(b"<")
-    if tags > max_elements and _count_elements(root) > max_elements:
+    if tags > max_elements and _count(root, "count(//*)") > max_elements:
         raise Malformed("xml-too-many-elements", max_elements=max_elements)
+    if data.count(b"=") > max_elements and _count(root, "count(//@*)") > max_elements:
+        raise Malformed("xml-too-many-attributes", max_attributes=max_elements)
     if tags > max_depth and _below(max_depth)(root):
         raise Malformed("xml-too-deep", max_depth=max_depth)
 
 
-def _count_elements(root: _Element) -> float:
-    counted = root.xpath("count(//*)")
+def _count(root: _Element, path: str) -> float:
+    counted = root.xpath(path)
     return counted if isinstance(counted, float) else float("inf")
 
 

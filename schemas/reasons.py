@@ -418,6 +418,10 @@ REASONS: dict[str, Wording] = {
         "The XML has more than {max_elements} elements. Split the message.",
         "XML có quá {max_elements} phần tử. Hãy chia nhỏ thông điệp.",
     ),
+    "xml-too-many-attributes": Wording(
+        "The XML has more than {max_attributes} attributes. Split the message.",
+        "XML có quá {max_attributes} thuộc tính. Hãy chia nhỏ thông điệp.",
+    ),
     "xml-invalid": Wording(
         "The body is not well-formed XML. Check it with an XML reader.",
         "Nội dung không phải XML hợp lệ. Hãy kiểm tra lại.",
