@@ -265,6 +265,9 @@ class _DeadlineReader(io.RawIOBase):
 
     def __init__(self, source: socket.socket, seconds: float) -> None:
         self._source = source
+        # The socket's own raw file keeps it open while the answer is read: http.client closes the connection of a
+        # "Connection: close" answer as soon as it has seen the head.
+        self._file = source.makefile("rb", buffering=0)
         self._deadline = monotonic() + seconds
 
     def readable(self) -> bool:
@@ -275,7 +278,11 @@ class _DeadlineReader(io.RawIOBase):
         if remaining <= 0:
             raise TimeoutError("deadline passed")
         self._source.settimeout(remaining)
-        return self._source.recv_into(buffer)
+        return self._file.readinto(buffer) or 0
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 class _DeadlineSource:

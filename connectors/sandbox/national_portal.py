@@ -106,7 +106,7 @@ class NationalPortalTwin:
             self._progress.clear()
             self._counts = dict.fromkeys(self._counts, 0)
 
-    # --- the three doors -------------------------------------------------------------------------------------------------
+    # --- the three doors ---
 
     def _login(self) -> Response:
         document = request.get_json(silent=True, force=True)
@@ -143,7 +143,7 @@ class NationalPortalTwin:
             return _answer("-1", self.wording["session"])
         return self._dial.apply(NAME, service, lambda: self._act(service, arguments, updating), _answer, tenant)
 
-    # --- what the portal does --------------------------------------------------------------------------------------------
+    # --- what the portal does ---
 
     def _act(self, service: str, arguments: Any, updating: bool) -> Response:
         if service == "DongBoHoSoMC":

@@ -1,0 +1,217 @@
+"""Outgoing HTTP against servers that misbehave on the level of bytes."""
+
+from __future__ import annotations
+
+import io
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from connectors.http import Deadline, HttpClient, HttpSettings, check_status, retry_after_seconds
+from connectors.table import CONNECTORS, build_connectors
+from schemas.problem import InvalidReply, Problem, ProviderTimeout, ProviderUnavailable
+from tests.loopback import closed_port, saying
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.fixture
+def client() -> Iterator[HttpClient]:
+    client = HttpClient(HttpSettings(max_reply_bytes=1000))
+    yield client
+    client.close()
+
+
+def ask(client: HttpClient, url: str, seconds: float = 2.0) -> bytes:
+    return client.request("POST", f"{url}/x?y=1", headers={}, body=b"hello", timeout_seconds=seconds).body
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [HEAD + b"Content-Length: 2\r\n\r\nhi"],
+        [HEAD + b"Content-Length: 2\r\n\r\n", b"h", b"i"],
+        [HEAD + b"Connection: close\r\n\r\nhi"],
+        [HEAD + b"Content-Length: 2\r\nConnection: close\r\n\r\n", b"hi"],
+        [HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\nh\r\n1\r\ni\r\n0\r\n\r\n"],
+        [b"HTTP/1.1 100 Continue\r\n\r\n" + HEAD + b"Content-Length: 2\r\n\r\nhi"],
+        [b"HTTP/1.0 200 OK\r\n\r\nhi"],
+    ],
+)
+def test_an_answer_is_read_in_each_framing(client: HttpClient, parts: list[bytes]) -> None:
+    with saying(parts) as url:
+        assert ask(client, url) == b"hi"
+
+
+@pytest.mark.parametrize(
+    "parts, reset, problem",
+    [
+        ([], False, ProviderUnavailable),
+        ([], True, ProviderUnavailable),
+        ([HEAD + b"Content-Length: 20\r\n\r\nhi"], False, ProviderUnavailable),
+        ([HEAD + b"Content-Length: 20\r\n\r\nhi"], True, ProviderUnavailable),
+        ([HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhi"], False, ProviderUnavailable),
+        ([HEAD[:7]], False, Problem),
+        ([b"hello\r\n\r\n"], False, InvalidReply),
+        ([b"HTTP/1.1 abc OK\r\n\r\n"], False, InvalidReply),
+        ([HEAD + b"a: b\r\n" * 300 + b"\r\n"], False, InvalidReply),
+        ([HEAD + b"a: " + b"b" * 100_000 + b"\r\n\r\n"], False, InvalidReply),
+        ([HEAD + b"Content-Length: 3, 4\r\n\r\nhi"], False, InvalidReply),
+        ([HEAD + b"Content-Length: 1001\r\n\r\n" + b"x" * 1001], False, InvalidReply),
+        ([HEAD + b"\r\n" + b"x" * 5000], False, InvalidReply),
+        ([HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"30d40\r\n" + b"x" * 200_000], False, InvalidReply),
+    ],
+)
+def test_a_broken_answer_is_told_for_what_it_is(
+    client: HttpClient, parts: list[bytes], reset: bool, problem: type[Problem]
+) -> None:
+    with saying(parts, reset=reset) as url, pytest.raises(problem) as caught:
+        ask(client, url)
+    assert "127.0.0.1" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [HEAD[at : at + 1] for at in range(len(HEAD))] * 3,
+        [HEAD, *[f"a{at}: b\r\n".encode() for at in range(60)]],
+        [HEAD + b"Content-Length: 60\r\n\r\n", *[b"x"] * 60],
+        [HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[b"1\r\nx\r\n"] * 60],
+    ],
+)
+def test_a_partner_that_trickles_is_left_at_the_limit(client: HttpClient, parts: list[bytes]) -> None:
+    with saying(parts, pause_seconds=0.05) as url:
+        began = time.monotonic()
+        with pytest.raises(ProviderTimeout):
+            ask(client, url, seconds=0.4)
+        assert time.monotonic() - began < 1.2
+
+
+def test_silence_after_connecting_is_a_timeout(client: HttpClient) -> None:
+    with saying([], keep_open=True) as url, pytest.raises(ProviderTimeout) as caught:
+        ask(client, url, seconds=0.3)
+    assert "0.3" in caught.value.detail("vi")
+
+
+@pytest.mark.parametrize(
+    "url, reason",
+    [
+        ("http://127.0.0.1:{port}", "provider-unreachable"),
+        ("https://127.0.0.1:{port}", "provider-unreachable"),
+        ("http://name.invalid", "provider-unreachable"),
+        ("ftp://127.0.0.1", "endpoint-invalid"),
+        ("http://user:secret@127.0.0.1", "endpoint-invalid"),
+        ("nonsense", "endpoint-invalid"),
+        ("http://", "endpoint-invalid"),
+        ("http://[::zz", "endpoint-invalid"),
+        ("http://127.0.0.1:99999", "endpoint-invalid"),
+    ],
+)
+def test_an_address_that_leads_nowhere_waits_for_the_operator(client: HttpClient, url: str, reason: str) -> None:
+    with pytest.raises(ProviderUnavailable) as caught:
+        ask(client, url.format(port=closed_port()))
+    assert caught.value.reason == reason
+
+
+def test_a_large_answer_can_be_streamed_past_the_limit(client: HttpClient) -> None:
+    sink = io.BytesIO()
+    with saying([HEAD + b"Content-Length: 5000\r\n\r\n" + b"x" * 5000]) as url:
+        client.request("GET", url, headers={}, timeout_seconds=2.0, sink=sink)
+    assert sink.getvalue() == b"x" * 5000
+
+
+def test_the_environment_names_no_proxy(client: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port()}")
+    with saying([HEAD + b"Content-Length: 2\r\n\r\nhi"]) as url:
+        assert ask(client, url) == b"hi"
+
+
+def test_tls_takes_only_a_certificate_of_the_named_authority(tmp_path: Path) -> None:
+    from flask import Flask
+    from werkzeug.serving import make_server
+
+    authority, other = trustme.CA(), trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    other.cert_pem.write_to_path(tmp_path / "other.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    app = Flask("tls")
+    app.post("/x")(lambda: "hi")
+    from threading import Thread
+
+    from tests.loopback import _Quiet
+
+    server = make_server("127.0.0.1", 0, app, threaded=True, ssl_context=context, request_handler=_Quiet)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        for ca, host, reason in (
+            ("ca.pem", "localhost", None),
+            ("other.pem", "localhost", "provider-tls-failed"),
+            ("ca.pem", "127.0.0.1", "provider-tls-failed"),
+            ("", "localhost", "provider-tls-failed"),
+        ):
+            client = HttpClient(HttpSettings(ca_file=str(tmp_path / ca) if ca else ""))
+            url = f"https://{host}:{server.server_port}"
+            try:
+                if reason is None:
+                    assert ask(client, url) == b"hi"
+                else:
+                    with pytest.raises(ProviderUnavailable) as caught:
+                        ask(client, url)
+                    assert caught.value.reason == reason
+            finally:
+                client.close()
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    "text, seconds",
+    [
+        ("17", 17),
+        (" 17 ", 17),
+        ("0", 0),
+        ("99999999999999", 86_400),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        ("Fri, 31 Dec 9998 23:59:59 GMT", 86_400),
+        ("-5", None),
+        ("1.5", None),
+        ("soon", None),
+        ("", None),
+        ("١٧", None),
+    ],
+)
+def test_retry_after_is_read_in_both_forms(text: str, seconds: int | None) -> None:
+    assert retry_after_seconds(text) == seconds
+
+
+def test_a_deadline_is_shared_by_all_calls_of_a_delivery() -> None:
+    deadline = Deadline(0.05)
+    assert 0 < deadline.remaining() <= 0.05
+    time.sleep(0.06)
+    with pytest.raises(ProviderTimeout):
+        deadline.remaining()
+
+
+def test_a_2xx_passes() -> None:
+    with saying([b"HTTP/1.1 204 No Content\r\n\r\n"]) as url:
+        client = HttpClient()
+        reply = client.request("GET", url, headers={}, timeout_seconds=2.0)
+        client.close()
+    assert check_status(reply) is reply
+
+
+def test_the_table_builds_every_connector_and_is_short() -> None:
+    connectors = build_connectors()
+    assert set(connectors) >= {"rest", "national_portal", "one_stop", "business_registry"}
+    assert len(CONNECTORS) <= 30
+    for connector in connectors.values():
+        connector.close()

@@ -1,0 +1,147 @@
+"""The national portal's connector, bound to the contract, and the portal's own manners."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from connectors.sandbox.faults import Fault
+from schemas.problem import ProviderRejected, ProviderUnavailable
+from tests.connector_contract import Binding, ConnectorContract, Rig, dossier, parcel_of
+
+
+def progress(number: int, rows: int = 1) -> dict[str, Any]:
+    return {
+        "data": [
+            {
+                "MaHoSo": f"H99.15-260423-{number:04d}",
+                "NguoiXuLy": "Lê Thị Thử",
+                "ThoiDiemXuLy": f"202604231415{row:02d}",
+                "NoiDungXuLy": "Kiểm tra hồ sơ",
+                "TrangThai": "4",
+            }
+            for row in range(rows)
+        ]
+    }
+
+
+class TestNationalPortal(ConnectorContract):
+    bound = Binding(
+        connector="national_portal",
+        path="/national_portal",
+        operation="DongBoHoSoMC",
+        service="dossier.sync",
+        payload=dossier,
+        effects=lambda state: len(state["dossiers"]) if state["created"] == len(state["dossiers"]) else -1,
+        settings={"madonvi": "H99"},
+    )
+
+    def test_a_second_delivery_goes_as_an_update(self, rig: Rig) -> None:
+        rig.deliver(rig.parcel(1))
+        rig.deliver(parcel_of("dossier.sync", dossier(1, GhiChu="đã bổ sung")))
+        state = rig.sandbox.twins["national_portal"].state()
+        assert (state["created"], state["updated"], state["duplicates"]) == (1, 1, 0)
+        assert state["dossiers"]["H99.15-260423-0001"]["GhiChu"] == "đã bổ sung"
+
+    def test_when_another_sender_was_quicker_the_words_da_ton_tai_turn_it_into_an_update(self, rig: Rig) -> None:
+        rig.deliver(rig.parcel(1))
+        # The look-up fails as it does on a slow portal, so the connector believes the dossier to be new.
+        rig.sandbox.dial.turn("national_portal", [Fault(kind="error", service="TraCuuHoSo", count=1, code="-3")])
+        rig.deliver(rig.parcel(1))
+        state = rig.sandbox.twins["national_portal"].state()
+        assert (state["created"], state["updated"], state["duplicates"]) == (1, 1, 1)
+
+    @pytest.mark.parametrize("code", [0, "0", "00", "000", " 0 "])
+    def test_zero_is_success_in_every_spelling(self, rig: Rig, code: Any) -> None:
+        rig.fault("error", code=code, message="Đồng bộ hồ sơ thành công")
+        assert rig.deliver().status == 200
+
+    @pytest.mark.parametrize(
+        "code, message, problem",
+        [
+            ("-1", "Lỗi hệ thống", ProviderUnavailable),
+            (-1, "Lỗi hệ thống", ProviderUnavailable),
+            ("-1", "Không tìm thấy thủ tục", ProviderRejected),
+            ("-3", "Dữ liệu sai", ProviderRejected),
+            ("99", "", ProviderRejected),
+            ("", "", ProviderRejected),
+            (None, None, ProviderRejected),
+            (True, "", ProviderRejected),
+            ({"a": 1}, ["b"], ProviderRejected),
+        ],
+    )
+    def test_other_codes_are_told_apart(self, rig: Rig, code: Any, message: Any, problem: type[Exception]) -> None:
+        rig.fault("error", code=code, message=message)
+        with pytest.raises(problem):
+            rig.deliver()
+
+    def test_wording_is_a_setting_because_the_portal_changes_it(self, rig: Rig) -> None:
+        rig.deliver(rig.parcel(1))
+        rig.sandbox.twins["national_portal"].wording["exists"] = "Mã hồ sơ bị trùng"  # type: ignore[attr-defined]
+        rig.sandbox.dial.turn("national_portal", [Fault(kind="error", service="TraCuuHoSo", count=1, code="-3")])
+        settings = {"madonvi": "H99", "wording": {"exists": ["bị trùng"]}}
+        rig.deliver(rig.parcel(1), settings=settings)
+        assert rig.sandbox.twins["national_portal"].state()["updated"] == 1
+
+    def test_success_can_be_made_to_need_the_words(self, rig: Rig) -> None:
+        rig.fault("error", code="0", message="Đã nhận, chưa xử lý")
+        with pytest.raises(ProviderRejected):
+            rig.deliver(settings={"madonvi": "H99", "wording": {"success": ["thành công"]}})
+
+    def test_words_are_known_in_any_unicode_composition(self, rig: Rig) -> None:
+        import unicodedata
+
+        rig.deliver(rig.parcel(1))
+        twin: Any = rig.sandbox.twins["national_portal"]
+        twin.wording["exists"] = unicodedata.normalize("NFD", "Hồ sơ ĐÃ TỒN TẠI")
+        rig.sandbox.dial.turn("national_portal", [Fault(kind="error", service="TraCuuHoSo", count=1, code="-3")])
+        rig.deliver(rig.parcel(1))
+        assert twin.state()["updated"] == 1
+
+    def test_progress_goes_in_batches_of_ten(self, rig: Rig) -> None:
+        rig.deliver(rig.parcel(1))
+        before = len(rig.server.requests)
+        rig.deliver(parcel_of("dossier.progress", progress(1, rows=23)))
+        assert len(rig.server.requests) - before == 3
+        state = rig.sandbox.twins["national_portal"].state()
+        assert state["progress_rows"] == 23
+        assert state["dossiers"]["H99.15-260423-0001"]["TrangThaiHoSo"] == "4"
+
+    def test_progress_that_overtakes_its_dossier_waits(self, rig: Rig) -> None:
+        with pytest.raises(ProviderUnavailable):
+            rig.deliver(parcel_of("dossier.progress", progress(7)))
+
+    def test_a_session_that_never_holds_is_given_up_after_one_more_login(self, rig: Rig) -> None:
+        rig.fault("error", code="-1", message="Session không hợp lệ")
+        with pytest.raises(ProviderUnavailable) as caught:
+            rig.deliver()
+        assert caught.value.reason == "provider-login-failed"
+        assert rig.sandbox.twins["national_portal"].state()["logins"] == 2
+
+    def test_a_read_gives_back_the_portals_own_bytes(self, rig: Rig) -> None:
+        reply = rig.deliver(parcel_of("procedure.detail", {"maTTHC": "1.001193"}))
+        assert b'"TENTTHC":"Th\xe1\xbb\xa7 t\xe1\xbb\xa5c' in reply.body.replace(b": ", b":")
+        missing = rig.deliver(parcel_of("procedure.detail", {"maTTHC": "9.999999"}))
+        assert "Không tìm thấy thủ tục" in missing.body.decode()
+
+    @pytest.mark.parametrize("address_in", ["query", "header"])
+    def test_the_adapters_addressing_works_both_ways(self, rig: Rig, address_in: str) -> None:
+        url = rig.server.url + "/XrdAdapter/RestService/forward/mapi"
+        settings = {"madonvi": "H99", "dstcode": "VN:GOV:000.00.00.G99:portal", "address_in": address_in}
+        assert rig.deliver(url=url, settings=settings).status == 200
+
+    @pytest.mark.parametrize("password", ["H99@123", "abc-h99", "H.9.9"])
+    def test_a_password_made_of_the_agencys_code_is_refused(self, rig: Rig, password: str) -> None:
+        rig.secret = f"user:{password}".encode()
+        with pytest.raises(ProviderUnavailable) as caught:
+            rig.deliver()
+        assert caught.value.reason == "endpoint-secret-weak"
+        assert rig.server.requests == []
+
+    @pytest.mark.parametrize("payload", [[], {}, {"data": []}, {"data": [1]}, {"data": [{"MaHoSo": 5}]}, b"{", b"\xff"])
+    def test_a_payload_of_another_shape_is_final(self, rig: Rig, payload: Any) -> None:
+        with pytest.raises(ProviderRejected):
+            rig.deliver(parcel_of("dossier.sync", payload))
+        with pytest.raises(ProviderRejected):
+            rig.deliver(parcel_of("something.else", dossier()))
