@@ -318,9 +318,11 @@ class Ledger:
     ) -> list[Claim]:
         due: list[Row[Any]] = []
         for system, limit in limits.items():
-            due += connection.execute(
-                self._statements.due_of_system, {"system": system, "now": to_micros(now), "most": limit}
-            ).all()
+            due.extend(
+                connection.execute(
+                    self._statements.due_of_system, {"system": system, "now": to_micros(now), "most": limit}
+                )
+            )
         if not due:
             return []
         ids = [row.delivery_id for row in due]
@@ -355,6 +357,24 @@ class Ledger:
                 )
             )
             return _claim(connection.execute(self._statements.claimed.where(deliveries.c.id == row.id)).one())
+
+    def has_due(self, system: SystemCode, now: datetime) -> bool:
+        """Is there anything to claim for this system? One look into the index."""
+        with self._store.reading() as connection:
+            query = select(literal(1)).where(outbox.c.system == system, outbox.c.due_at <= to_micros(now)).limit(1)
+            return connection.execute(query).first() is not None
+
+    def held_claim(self, delivery: int, attempt: int) -> Claim | None:
+        """The claim of this attempt while it lasts: what an acknowledgement is about."""
+        with self._store.reading() as connection:
+            row = connection.execute(
+                self._statements.claimed.where(
+                    deliveries.c.id == delivery,
+                    deliveries.c.attempt == attempt,
+                    deliveries.c.state == State.DELIVERING,
+                )
+            ).first()
+        return None if row is None else _claim(row)
 
     # ── step 8: settle ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -557,7 +577,7 @@ class Ledger:
         return [_delivery_record(row, tried[row.id], ordered[row.id]) for row in rows]
 
     def dead(self, most: int = 1000, system: SystemCode | None = None, after: int = 0) -> list[DeadRecord]:
-        """Dead deliveries with their last problem, oldest first; ``after`` is the last delivery id of the page before."""
+        """Dead deliveries with their last problem, oldest first; ``after``: the last delivery id of the page before."""
         statement = (
             select(deliveries, exchanges.c.message_id, exchanges.c.service, exchanges.c.sender, exchanges.c.dossier,
                    exchanges.c.pattern)

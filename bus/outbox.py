@@ -1,7 +1,7 @@
 """The outbox's relay: what is due goes to its receiver's queue, what has ended is written down (steps 6 to 8 in turn).
 
 One turn is one transaction: the settlements of the deliveries that have ended and the claims of the next ones share
-one flush. Between turns no lock is held. Beside that the relay gives back leases that ran out and seals the evidence log.
+one flush. Between turns no lock is held.
 """
 
 from __future__ import annotations

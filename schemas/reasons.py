@@ -587,4 +587,8 @@ REASONS: dict[str, Wording] = {
         "The client id and its secret or assertion do not fit a registered system.",
         "Mã khách và mật khẩu hoặc chữ ký không khớp hệ thống đã đăng ký.",
     ),
+    "not-an-inbox": Wording(
+        "Your system is registered to be called by the bus, not to fetch. Ask the registrar to set mode: inbox.",
+        "Hệ thống của bạn đăng ký để trục gọi tới, không phải để tự lấy. Đề nghị quản trị đặt mode: inbox.",
+    ),
 }

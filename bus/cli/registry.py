@@ -35,6 +35,8 @@ from security.tokens import hash_secret, new_secret
 
 #: Exit code of a refusal, as click uses it for a wrong command line.
 REFUSED = 2
+#: Exit code when the machine is not as it should be.
+FAILED = 1
 #: In the key folder; `lgsp work` opens the secrets with it.
 
 SECRET_NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
@@ -141,6 +143,7 @@ def set_secret(name: str) -> None:
     if not value:
         _refuse(["The value is empty."])
     with _open_store() as store:
+        _settings().key_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         sealed = SecretBox.load_or_create(_settings().master_key_path).seal(name, value.encode())
         store.put_secret(name, sealed, actor=_actor())
     click.echo(f"secret {name} kept")
@@ -181,8 +184,12 @@ def _settings() -> Settings:
 def _open_store() -> Iterator[RegistryStore]:
     """The registry's store; a problem inside becomes its text and exit code 2."""
     engine = open_engine(_settings())
+    store = RegistryStore(engine)
     try:
-        yield RegistryStore(engine)
+        if not store.is_ready():
+            click.echo("The store holds no registry yet. Run `lgsp init` first.", err=True)
+            raise click.exceptions.Exit(FAILED)
+        yield store
     except Problem as problem:
         _refuse([problem.detail(), *(f"  {error.pointer}: {error.detail}" for error in problem.errors)])
     finally:

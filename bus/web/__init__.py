@@ -1,0 +1,1 @@
+"""The edges: HTTP in, problems out. They parse, call and render, nothing more."""

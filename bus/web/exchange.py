@@ -1,0 +1,163 @@
+"""`/v1/exchange`: messages in, their state and receipts out."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from bus.assembly import Bus
+from bus.records import ExchangeRecord
+from bus.trace import status_document
+from bus.web.answers import json_response
+from bus.web.described import Answer, Parameter, describe
+from bus.web.door import empty_envelope, identified_caller, read_envelope
+from registry.model import Pattern
+from schemas.identifiers import MessageId
+from schemas.message import Principal, Receipt
+from schemas.moment import to_wire
+from schemas.problem import Malformed, NotFound, TooLarge
+
+RECEIPT = {
+    "type": "object",
+    "required": ["message_id", "state", "received_at", "receivers", "leaf", "receipt"],
+    "properties": {
+        "message_id": {"type": "string", "format": "uuid"},
+        "state": {"const": "accepted"},
+        "received_at": {"type": "string", "format": "date-time"},
+        "receivers": {"type": "array", "items": {"type": "string"}},
+        "leaf": {"type": "string", "description": "RFC 6962 leaf hash in the evidence log, hex"},
+        "receipt": {"type": "string", "description": "compact JWS by the bus over the same facts"},
+    },
+}
+
+_HEADERS = (
+    Parameter(name="Lgsp-Manifest", place="header", meaning="The sender's manifest as compact JWS (grade signed)"),
+    Parameter(name="Lgsp-Service", place="header", meaning="Without a manifest: `code` or `code/version`"),
+    Parameter(name="Lgsp-Receiver", place="header", meaning="Without a manifest: agency codes, comma-separated"),
+    Parameter(name="Lgsp-Message-Id", place="header", meaning="Without a manifest: a UUID; a retry repeats it"),
+    Parameter(name="Lgsp-Dossier", place="header", meaning="Without a manifest: the dossier code, if any"),
+    Parameter(name="Lgsp-Purpose", place="header", meaning="Without a manifest: the stated purpose"),
+    Parameter(name="Lgsp-User", place="header", meaning="Without a manifest: the officer who asks"),
+    Parameter(name="Content-Digest", place="header", meaning="RFC 9530, checked when present"),
+    Parameter(name="traceparent", place="header", meaning="W3C trace context, continued"),
+)
+_ANY_BODY = {
+    media: {"description": "The payload, exactly as it is"} for media in ("application/json", "application/xml")
+}
+
+
+def exchange_surface(bus: Bus) -> Blueprint:
+    """The routes of message exchange."""
+    routes = Blueprint("exchange", __name__)
+
+    @routes.post("/v1/exchange")
+    @describe(
+        "Exchange",
+        "Send one message",
+        access="message",
+        parameters=_HEADERS,
+        body=_ANY_BODY,
+        answers={
+            202: Answer(meaning="One-way: recorded for good; the receipt proves it", schema=RECEIPT),
+            200: Answer(
+                meaning="Request-reply: the provider's reply. One-way: the message was here before, the first receipt",
+                content_type="*/*",
+                headers={"Lgsp-Manifest": "Manifest of the reply", "Lgsp-Receipt": "The bus's receipt of the request"},
+            ),
+        },
+        problems=(400, 401, 403, 404, 409, 413, 422, 429, 502, 503, 504),
+    )
+    def submit() -> Response:
+        """The body is the payload as it is. A one-way message is answered with a receipt once it is on disk; a
+        request-reply message with the provider's reply. Sending the same message again is safe."""
+        try:
+            envelope = read_envelope(bus.settings.max_body_bytes)  # 1
+        except (TooLarge, Malformed) as problem:
+            bus.intake.refuse(problem, empty_envelope())
+            raise
+        acceptance = bus.intake.accept(envelope)  # 2 to 5
+        if acceptance.permission.service.pattern is Pattern.ONE_WAY:
+            return _receipt_response(acceptance.receipt, 200 if acceptance.repeated else 202)
+        reply = bus.calls.answer(acceptance)  # 7 and 8, in the caller's own time
+        response = Response(reply.body, 200, content_type=reply.content_type)
+        response.headers["Lgsp-Manifest"] = reply.manifest_jws
+        response.headers["Lgsp-Receipt"] = acceptance.receipt.receipt
+        return response
+
+    @routes.get("/v1/exchange/<message_id>")
+    @describe(
+        "Exchange",
+        "How far a message is",
+        access="token",
+        answers={200: Answer(meaning="State, deliveries with their attempts, timeline", schema={"type": "object"})},
+        problems=(401, 404),
+    )
+    def status(message_id: str) -> Response:
+        """For the sender and the receivers of the message only; to all others it does not exist."""
+        principal = identified_caller(bus)
+        return json_response(status_document(_own_exchange(bus, principal, message_id)))
+
+    @routes.get("/v1/exchange/<message_id>/receipt")
+    @describe(
+        "Exchange",
+        "The receipts of a message",
+        access="token",
+        answers={
+            200: Answer(
+                meaning="The bus's signed word: when it accepted the message, and each delivery",
+                schema={
+                    "type": "object",
+                    "required": ["receipt", "deliveries"],
+                    "properties": {"receipt": {"type": "string"}, "deliveries": {"type": "array"}},
+                },
+            )
+        },
+        problems=(401, 404),
+    )
+    def receipt(message_id: str) -> Response:
+        """Compact JWS each (`typ: lgsp-receipt+jws`); verify them with the keys at `/v1/keys`."""
+        record = _own_exchange(bus, identified_caller(bus), message_id)
+        receipts = [
+            {"receiver": delivery.receiver, "receipt": delivery.receipt_jws}
+            for delivery in record.deliveries
+            if delivery.receipt_jws
+        ]
+        return json_response({"message_id": record.message_id, "receipt": record.receipt_jws, "deliveries": receipts})
+
+    return routes
+
+
+def _own_exchange(bus: Bus, principal: Principal, message_id: str) -> ExchangeRecord:
+    """The message, if the caller is a party to it. Raises NotFound: what is not yours does not exist."""
+    try:
+        record = bus.ledger.find(MessageId(message_id))
+    except Malformed:
+        record = None
+    if record is None or not is_party(bus, principal, record):
+        raise NotFound("message-unknown")
+    return record
+
+
+def is_party(bus: Bus, principal: Principal, record: ExchangeRecord) -> bool:
+    """Is the caller's agency, or one that its system speaks for, the sender or a receiver?"""
+    directory = bus.directory.current()
+    system = directory.system(principal.system)
+    parties = {record.sender, *(delivery.receiver for delivery in record.deliveries)}
+    if principal.agency in parties:
+        return True
+    return bool(system and system.speaks_for_children) and any(
+        principal.agency in directory.ancestors(party) for party in parties
+    )
+
+
+def _receipt_response(receipt: Receipt, status: int) -> Response:
+    return json_response(
+        {
+            "message_id": receipt.message_id,
+            "state": receipt.state,
+            "received_at": to_wire(receipt.received_at),
+            "receivers": list(receipt.receivers),
+            "leaf": receipt.leaf,
+            "receipt": receipt.receipt,
+        },
+        status,
+    )

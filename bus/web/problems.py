@@ -1,0 +1,92 @@
+"""One object, one wire form: problem details (RFC 9457) for every error of every surface."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import NotFound as RouteNotFound
+
+from bus.logs import get_logger
+from schemas.problem import (
+    InternalFailure,
+    Language,
+    Malformed,
+    NotFound,
+    NotIdentified,
+    Problem,
+)
+
+log = get_logger()
+
+CONTENT_TYPE = "application/problem+json"
+
+
+def install(app: Flask) -> None:
+    """Make every error of the application a problem document."""
+    app.register_error_handler(Problem, problem_response)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _unknown_error)
+
+
+def problem_response(problem: Problem) -> Response:
+    """The document, with the headers that its status asks for."""
+    response = Response(orjson.dumps(problem_document(problem)), problem.status, content_type=CONTENT_TYPE)
+    if problem.retry_after_seconds is not None:
+        response.headers["Retry-After"] = str(problem.retry_after_seconds)
+    elif problem.status in (429, 503):
+        response.headers["Retry-After"] = "5"
+    if isinstance(problem, NotIdentified):
+        response.headers["WWW-Authenticate"] = "Bearer"  # RFC 9110, section 11.6.1: 401 names a way in
+    return response
+
+
+def problem_document(problem: Problem) -> dict[str, Any]:
+    """The members of RFC 9457 and ours: ``reason``, ``errors``, ``retryable``, ``trace_id``. No received value."""
+    language = preferred_language()
+    document: dict[str, Any] = {
+        "type": f"/problems/{problem.slug}",
+        "title": problem.localized_title(language),
+        "status": problem.status,
+        "detail": problem.detail(language),
+        "instance": f"urn:trace:{_trace_id()}",
+        "reason": problem.reason,
+        "retryable": problem.retryable,
+        "trace_id": _trace_id(),
+    }
+    if problem.errors:
+        document["errors"] = [{"pointer": error.pointer, "detail": error.detail} for error in problem.errors]
+    return document
+
+
+def preferred_language() -> Language:
+    """Vietnamese when the caller asks for it, else English."""
+    return "vi" if request.accept_languages.best_match(["en", "vi"]) == "vi" else "en"
+
+
+def _http_error(error: HTTPException) -> Response:
+    """What Flask itself refuses: an unknown address, a wrong method, a request that cannot be read."""
+    if isinstance(error, MethodNotAllowed):
+        response = problem_response(
+            Malformed("method-not-allowed", allowed=", ".join(sorted(error.valid_methods or ())))
+        )
+        response.status_code = 405
+        response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
+        return response
+    if isinstance(error, RouteNotFound):
+        return problem_response(NotFound("page-unknown"))
+    if error.code is not None and error.code < 400:
+        return error.get_response()  # type: ignore[return-value]  # a redirect of the router is a plain response
+    return problem_response(Malformed("request-unreadable"))
+
+
+def _unknown_error(error: Exception) -> Response:
+    log.error("request.failed", exc_info=error)
+    return problem_response(InternalFailure())
+
+
+def _trace_id() -> str:
+    traceparent: str = g.get("traceparent", "")
+    return traceparent[3:35]
