@@ -29,6 +29,7 @@ from sqlalchemy import (
     bindparam,
     delete,
     insert,
+    inspect,
     select,
     update,
 )
@@ -173,6 +174,10 @@ class RegistryStore:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._reader = engine.execution_options(**READ_ONLY)
+
+    def is_ready(self) -> bool:
+        """Have the registry's tables been made (``lgsp init`` makes them)?"""
+        return inspect(self._engine).has_table(registry_revision.name)
 
     def revision(self) -> int:
         """The number of changes made so far; one read of one row. 0: nothing was ever registered."""
