@@ -153,6 +153,13 @@ def test_percentiles_are_nearest_rank(values: list[int], percent: float, expecte
     assert percentile(values, percent) == expected
 
 
+def test_the_example_in_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (Path(__file__).resolve().parent.parent / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    example = readme.split("```python\n")[1].split("```")[0]
+    exec(compile(example, "benchmarks/README.md", "exec"), {})  # noqa: S102 - our own text
+    assert "statuses {202: 1000}" in capsys.readouterr().out
+
+
 def test_request_files_are_read_as_written(tmp_path: Path) -> None:
     requests = [b"a", b"", b"\x00" * 70000]
     assert read_requests(write_requests(tmp_path / "requests", requests)) == requests
