@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 
 class BadSetting(ValueError):
@@ -101,10 +101,12 @@ def variable_name(setting: str) -> str:
     return f"LGSP_{setting.upper()}"
 
 
-def load_settings(overrides: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+def load_settings(
+    overrides: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None, *, config: Path | None = None
+) -> Settings:
     """Settings from file, environment and ``overrides`` (command-line options), in rising order of force.
 
-    Raises BadSetting.
+    ``config`` is the file to read instead of the one that ``LGSP_CONFIG`` names. Raises BadSetting.
     """
     environ = os.environ if environ is None else environ
     names = {f.name for f in fields(Settings)} - {"origins"}
@@ -112,12 +114,12 @@ def load_settings(overrides: Mapping[str, Any] | None = None, environ: Mapping[s
     values: dict[str, Any] = {}
     origins = dict.fromkeys(sorted(names), "default")
 
-    config = environ.get("LGSP_CONFIG")
-    for name, value in _read_file(Path(config)).items() if config else ():
+    file = config or environ.get("LGSP_CONFIG")
+    for name, value in _read_file(Path(file)).items() if file else ():
         if name not in names:
-            raise BadSetting(f"{config}: there is no setting '{name}'; `lgsp doctor` lists them all")
-        values[name] = _convert(f"{name} in {config}", value, hints[name])
-        origins[name] = f"file {config}"
+            raise BadSetting(f"{file}: there is no setting '{name}'; `lgsp doctor` lists them all")
+        values[name] = _convert(f"{name} in {file}", value, hints[name])
+        origins[name] = f"file {file}"
     for name in names:
         if (text := environ.get(variable_name(name))) is not None:
             values[name] = _convert(variable_name(name), text, hints[name])
@@ -143,11 +145,18 @@ def child_environment(settings: Settings) -> dict[str, str]:
     return {**os.environ, **settings.to_environment()}
 
 
+def user_language(environ: Mapping[str, str] | None = None) -> Literal["vi", "en"]:
+    """The language of the person at the terminal, as POSIX tells it (LC_ALL before LC_MESSAGES before LANG)."""
+    environ = os.environ if environ is None else environ
+    spoken = next((value for name in ("LC_ALL", "LC_MESSAGES", "LANG") if (value := environ.get(name))), "")
+    return "vi" if spoken.lower().startswith("vi") else "en"
+
+
 def _read_file(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadSetting(f"LGSP_CONFIG: cannot read {path}: {error}") from error
+        raise BadSetting(f"the settings file {path} cannot be read: {error}") from error
 
 
 def _convert(name: str, value: Any, wanted: type) -> Any:
