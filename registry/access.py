@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
+from operator import itemgetter
 
 from registry.directory import Directory
 from registry.model import Agency, DeliveryMode, Grant, Pattern, Service, System
@@ -81,8 +82,8 @@ def decide(
     service = _open_service(request, directory)
     _check_form(request, service)
     agencies = _resolved(request, directory)
-    grant = _covering_grant(grants, request, agencies, usage_of, now)
-    return Permission(service=service, grant=grant, routes=_routes(agencies, service, directory))
+    grant = _covering_grant(grants, request, agencies, directory, usage_of, now)
+    return Permission(service=service, grant=grant, routes=_routes(agencies, request, service, directory))
 
 
 def _open_service(request: AccessRequest, directory: Directory) -> Service:
@@ -118,37 +119,42 @@ def _media_type(content_type: str) -> str:
 
 def _resolved(request: AccessRequest, directory: Directory) -> list[Agency]:
     """The agencies meant, each once: a receiver named in both spellings is one receiver."""
-    found = {agency.code: agency for name in request.receivers if (agency := directory.agency(name))}
-    if len(found) != len(request.receivers):
-        unknown = [place for place, name in enumerate(request.receivers) if directory.agency(name) is None]
-        if unknown:
-            raise UnknownReceiver("receiver-unknown", errors=_receiver_errors(unknown, "is not a member of this bus"))
-    return list(found.values())
+    found: list[Agency] = []
+    unknown: list[int] = []
+    for place, name in enumerate(request.receivers):
+        agency = directory.agency(name)
+        if agency is None:
+            unknown.append(place)
+        else:
+            found.append(agency)
+    if unknown:
+        raise UnknownReceiver("receiver-unknown", errors=_receiver_errors(unknown, "is not a member of this bus"))
+    return found if len(found) == 1 else list({agency.code: agency for agency in found}.values())
 
 
 def _covering_grant(
     grants: tuple[Grant, ...],
     request: AccessRequest,
     receivers: list[Agency],
+    directory: Directory,
     usage_of: Callable[[Grant], Usage],
     now: datetime,
 ) -> Grant:
     """The first grant with no objection; else the objection of the one that came nearest to yes."""
-    nearest = -1
-    problem: Problem = NotPermitted("no-grant")
+    objections: list[tuple[int, Problem]] = []
     for grant in grants:
-        objection = _objection(grant, request, receivers, usage_of, now)
+        objection = _objection(grant, request, receivers, directory, usage_of, now)
         if objection is None:
             return grant
-        if objection[0] > nearest:
-            nearest, problem = objection
-    raise problem
+        objections.append(objection)
+    raise max(objections, key=itemgetter(0))[1]
 
 
 def _objection(
     grant: Grant,
     request: AccessRequest,
     receivers: list[Agency],
+    directory: Directory,
     usage_of: Callable[[Grant], Usage],
     now: datetime,
 ) -> tuple[int, Problem] | None:
@@ -160,9 +166,10 @@ def _objection(
     if grant.purposes and request.purpose not in grant.purposes:
         return 2, NotPermitted("purpose-not-granted" if request.purpose else "purpose-missing")
     if grant.receivers:
-        outside = [place for place, agency in enumerate(receivers) if agency.code not in grant.receivers]
+        outside = [agency.code for agency in receivers if agency.code not in grant.receivers]
         if outside:
-            return 3, NotPermitted("receiver-not-granted", errors=_receiver_errors(outside, "is not in the grant"))
+            places = _places(outside, request, directory)
+            return 3, NotPermitted("receiver-not-granted", errors=_receiver_errors(places, "is not in the grant"))
     quota = grant.quota
     if quota.per_minute or quota.per_day:
         usage = usage_of(grant)
@@ -181,15 +188,31 @@ def _seconds_to_midnight(now: datetime) -> int:
     return int((midnight - local).total_seconds()) + 1
 
 
-def _routes(receivers: list[Agency], service: Service, directory: Directory) -> tuple[tuple[AgencyCode, System], ...]:
-    found = [(agency.code, directory.system_for(agency.code, service.code)) for agency in receivers]
-    routes = tuple((code, system) for code, system in found if system is not None)
-    if len(routes) != len(found):
-        without = [place for place, (_, system) in enumerate(found) if system is None]
-        raise UnknownReceiver("receiver-takes-not", errors=_receiver_errors(without, "has no system for this service"))
+def _routes(
+    receivers: list[Agency], request: AccessRequest, service: Service, directory: Directory
+) -> tuple[tuple[AgencyCode, System], ...]:
+    routes: list[tuple[AgencyCode, System]] = []
+    without: list[AgencyCode] = []
+    for agency in receivers:
+        system = directory.system_for(agency.code, service.code)
+        if system is None:
+            without.append(agency.code)
+        else:
+            routes.append((agency.code, system))
+    if without:
+        raise UnknownReceiver(
+            "receiver-takes-not",
+            errors=_receiver_errors(_places(without, request, directory), "has no system for this service"),
+        )
     if service.pattern is Pattern.REQUEST_REPLY and routes[0][1].mode is not DeliveryMode.PUSH:
         raise UnknownReceiver("receiver-cannot-reply")
-    return routes
+    return tuple(routes)
+
+
+def _places(codes: list[AgencyCode], request: AccessRequest, directory: Directory) -> list[int]:
+    """Where the sender's list names these agencies, in whatever spelling and however often."""
+    meant = [directory.agency(name) for name in request.receivers]
+    return [place for place, agency in enumerate(meant) if agency is not None and agency.code in codes]
 
 
 def _receiver_errors(places: list[int], rule: str) -> list[FieldError]:

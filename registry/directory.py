@@ -47,7 +47,7 @@ class Directory:
         "_catch_all",
         "_certificates",
         "_children",
-        "_grants_by_use",
+        "_grants",
         "_keys",
         "_latest",
         "_named",
@@ -168,14 +168,15 @@ class Directory:
     def grants_for(self, sender: AgencyCode, service: ServiceCode) -> tuple[Grant, ...]:
         """The grants under which this agency may use this service: its own, then those its ancestors share, nearest
         first. Dates, purposes and receivers are not looked at."""
-        own = self._grants_by_use.get((sender, service), ())
-        shared = [
-            grant
-            for ancestor in self._ancestors.get(sender, ())
-            for grant in self._grants_by_use.get((ancestor, service), ())
-            if grant.include_children
-        ]
-        return own + tuple(shared) if shared else own
+        by_grantee = self._grants.get(service)
+        if by_grantee is None:
+            return ()
+        found = by_grantee.get(sender, ())
+        for ancestor in self._ancestors.get(sender, ()):
+            above = by_grantee.get(ancestor)
+            if above is not None:
+                found += tuple(grant for grant in above if grant.include_children)
+        return found
 
     def warm(self) -> None:
         """Parse every key and compile every open schema now, so that no message pays for it.
@@ -243,10 +244,10 @@ class Directory:
             self._latest[code] = version if is_open else self._latest.get(code)
 
     def _index_grants(self) -> None:
-        by_use: dict[tuple[AgencyCode, ServiceCode], list[Grant]] = defaultdict(list)
+        self._grants: dict[ServiceCode, dict[AgencyCode, tuple[Grant, ...]]] = {}
         for grant in self.grants.values():
-            by_use[grant.grantee, grant.service].append(grant)
-        self._grants_by_use = {use: tuple(grants) for use, grants in by_use.items()}
+            by_grantee = self._grants.setdefault(grant.service, {})
+            by_grantee[grant.grantee] = (*by_grantee.get(grant.grantee, ()), grant)
 
     def _hidden_children(self, system: System) -> frozenset[AgencyCode]:
         """Agencies below by registered parent whose codes do not show it (merged communes keep their old codes)."""

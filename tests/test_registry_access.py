@@ -221,6 +221,14 @@ def test_the_refusal_points_at_the_receivers_and_repeats_no_name() -> None:
     assert "H99" not in problem.detail() + "".join(error.detail for error in problem.errors)
 
 
+def test_a_refusal_points_into_the_sender_s_own_list_even_with_repeats() -> None:
+    names = (LAND, LAND, "H99.15", PROVINCE, "SOMAU")
+    problem = refused(UnknownReceiver, grant("any", ONE_STOP), receivers=names)
+    assert [error.pointer for error in problem.errors] == ["/receivers/3"]
+    problem = refused(NotPermitted, grant("land", ONE_STOP, receivers=(LAND,)), receivers=names)
+    assert [error.pointer for error in problem.errors] == ["/receivers/2", "/receivers/3", "/receivers/4"]
+
+
 def test_a_thousand_unknown_receivers_get_twenty_errors() -> None:
     names = tuple(AgencyCode(f"G99.{number}") for number in range(1000))
     assert len(refused(UnknownReceiver, grant("any", ONE_STOP), receivers=names).errors) == 20
