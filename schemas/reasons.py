@@ -124,11 +124,13 @@ REASONS: dict[str, Wording] = {
         "Quyền dùng dịch vụ này yêu cầu nêu mục đích. Hãy nêu một mục đích đã được cấp.",
     ),
     "purpose-not-granted": Wording(
-        "The stated purpose is not in the sender's grant. State a granted purpose, or ask the owner to extend the grant.",
+        "The stated purpose is not in the sender's grant. "
+        "State a granted purpose, or ask the owner to extend the grant.",
         "Mục đích nêu ra không có trong quyền được cấp. Hãy nêu mục đích đã được cấp hoặc đề nghị bổ sung.",
     ),
     "receiver-not-granted": Wording(
-        "The sender's grant does not reach every receiver. Leave out those listed, or ask the owner to extend the grant.",
+        "The sender's grant does not reach every receiver. "
+        "Leave out those listed, or ask the owner to extend the grant.",
         "Quyền của bên gửi không bao gồm mọi bên nhận. Hãy bỏ các bên được liệt kê hoặc đề nghị bổ sung quyền.",
     ),
     "receiver-missing": Wording(
@@ -168,7 +170,8 @@ REASONS: dict[str, Wording] = {
         "Đã dùng hết hạn mức {limit} thông điệp mỗi phút. Hãy gửi lại sau.",
     ),
     "quota-of-day": Wording(
-        "The quota of {limit} messages a day is used up. Send the same message again tomorrow, or ask for a higher quota.",
+        "The quota of {limit} messages a day is used up. "
+        "Send the same message again tomorrow, or ask for a higher quota.",
         "Đã dùng hết hạn mức {limit} thông điệp mỗi ngày. Hãy gửi lại vào ngày mai hoặc đề nghị tăng hạn mức.",
     ),
     "registry-unreachable": Wording(
