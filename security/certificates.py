@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import verification
@@ -247,12 +248,12 @@ def _parse(pem: str) -> x509.Certificate:
         if len(pem) > MAX_PEM_LENGTH:
             raise ValueError("too long")
         return x509.load_pem_x509_certificate(pem.encode("ascii"))
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise Malformed("certificate-unreadable") from None
 
 
 def _public_key_of(certificate: x509.Certificate) -> object:
     try:
         return certificate.public_key()
-    except Exception:  # cryptography raises ValueError, UnsupportedAlgorithm, and more for exotic keys
+    except (ValueError, UnsupportedAlgorithm):
         raise Malformed("certificate-unreadable") from None

@@ -117,8 +117,8 @@ class SigningKey:
         self.certificate_pem = certificate_pem
         self.thumbprint = ""
         if certificate_pem:
-            certificate = x509.load_pem_x509_certificate(certificate_pem.encode("ascii"))
-            if key_id_of(checked_public_key(certificate.public_key())) != self.key_id:
+            certificate = _certificate(certificate_pem.encode("ascii", "replace"))
+            if certificate.public_key() != private_key.public_key():
                 raise Malformed("key-certificate-mismatch")
             self.thumbprint = certificate_thumbprint(certificate)
 
@@ -404,11 +404,15 @@ def _checked_private_key(private_key: object) -> PrivateKey:
 def _first_certificate(pem: bytes) -> str:
     if b"-----BEGIN CERTIFICATE-----" not in pem:
         return ""
+    return _certificate(pem).public_bytes(serialization.Encoding.PEM).decode("ascii")
+
+
+def _certificate(pem: bytes) -> x509.Certificate:
+    """The first certificate in a PEM text."""
     try:
-        certificate = x509.load_pem_x509_certificates(pem)[0]
-    except ValueError:
-        raise Malformed("key-unreadable") from None
-    return certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
+        return x509.load_pem_x509_certificate(pem)
+    except (ValueError, x509.InvalidVersion):
+        raise Malformed("certificate-unreadable") from None
 
 
 def _uint(value: int) -> str:

@@ -221,6 +221,8 @@ def verify_bundle(data: bytes, trust: Trust, body: bytes | None = None) -> Verdi
         facts = _check_bundle(data, trust, body, findings)
     except Refuted as refuted:
         return Verdict(holds=False, findings=(*findings, refuted.code), facts={})
+    except Exception:  # A reader that stumbles over hostile input has verified nothing.
+        return Verdict(holds=False, findings=(*findings, "file-unreadable"), facts={})
     return Verdict(holds=True, findings=tuple(findings), facts=facts)
 
 
@@ -230,6 +232,8 @@ def verify_receipt(text: str, trust: Trust) -> Verdict:
         claims = _check_receipt(text, trust)
     except Refuted as refuted:
         return Verdict(holds=False, findings=(refuted.code,), facts={})
+    except Exception:  # as above
+        return Verdict(holds=False, findings=("file-unreadable",), facts={})
     return Verdict(holds=True, findings=("receipt-signed",), facts=claims)
 
 
@@ -308,11 +312,13 @@ def _check_receipt(jws: str, trust: Trust) -> dict[str, Any]:
 def _check_manifest(bundle: dict[str, Any], trust: Trust, findings: list[str]) -> tuple[dict[str, Any], str]:
     header, manifest, payload = _split(bundle["manifest"])
     certificate = _certificate(bundle["sender_certificate"])
+    thumbprint = _to_base64url(certificate.fingerprint(hashes.SHA256()))
+    if header["x5t#S256"] != thumbprint:
+        raise Refuted("certificate-wrong")
     public_key = certificate.public_key()
     if not isinstance(public_key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
         raise Refuted("certificate-wrong")
-    thumbprint = _to_base64url(certificate.fingerprint(hashes.SHA256()))
-    if header["x5t#S256"] != thumbprint or header["kid"] != _key_id(public_key):
+    if header["kid"] != _key_id(public_key):
         raise Refuted("certificate-wrong")
     if header["typ"] != "lgsp-evidence+jws" or not _signature_holds(bundle["manifest"], header["alg"], public_key):
         raise Refuted("manifest-signature-wrong")
@@ -520,7 +526,7 @@ def _certificate(pem: str) -> x509.Certificate:
         certificate = x509.load_pem_x509_certificate(pem.encode("ascii"))
         if certificate.public_bytes(serialization.Encoding.PEM).decode("ascii") != pem:
             raise ValueError("not canonical")
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise Refuted("certificate-wrong") from None
     return certificate
 

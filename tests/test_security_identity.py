@@ -314,9 +314,7 @@ def an_assertion(claims: dict[str, object], header: dict[str, object], key: Sign
     return ".".join([*parts, base64url.encode(key.sign(".".join(parts).encode()))])
 
 
-@pytest.mark.parametrize(
-    "header", [HEADER, {"alg": "ES256", "kid": KEY.key_id}, HEADER | {"x5t#S256": KEY.thumbprint}]
-)
+@pytest.mark.parametrize("header", [HEADER, {"alg": "ES256", "kid": KEY.key_id}, HEADER | {"x5t#S256": KEY.thumbprint}])
 def test_a_system_with_only_its_signing_key_earns_a_token_once(
     tokens: TokenAuthority, header: dict[str, object]
 ) -> None:

@@ -94,7 +94,7 @@ def test_a_wrong_password_and_a_damaged_file_look_alike(tmp_path: Path) -> None:
 
 
 WEAK_KEYS = {
-    "RSA 1024": rsa.generate_private_key(public_exponent=65537, key_size=1024),
+    "RSA 1024": rsa.generate_private_key(public_exponent=65537, key_size=1024),  # noqa: S505 (weak on purpose)
     "RSA with exponent 3": rsa.generate_private_key(public_exponent=3, key_size=2048),
     "P-384": ec.generate_private_key(ec.SECP384R1()),
     "secp256k1": ec.generate_private_key(ec.SECP256K1()),

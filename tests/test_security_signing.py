@@ -327,9 +327,7 @@ def test_a_key_revoked_later_still_counts_before() -> None:
     ],
 )
 def test_a_one_stop_may_speak_for_those_below_it(sender: str, speaks_for_children: bool, allowed: bool) -> None:
-    record = replace(
-        RECORD, speaks_for_children=speaks_for_children, also_speaks_for=frozenset({AgencyCode("H99.40")})
-    )
+    record = replace(RECORD, speaks_for_children=speaks_for_children, also_speaks_for=frozenset({AgencyCode("H99.40")}))
     jws = sign_manifest(a_manifest(sender=AgencyCode(sender)), KEY)
     if allowed:
         assert verify_manifest(jws, Directory(record), NOW).manifest.sender == sender
