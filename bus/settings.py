@@ -77,6 +77,11 @@ class Settings:
         return self.key_folder / "master-keys.json"
 
     @property
+    def sandbox_credentials_path(self) -> Path:
+        """What the connectors log in to the sandbox's twins with; made at its first start."""
+        return self.home / "sandbox-credentials.json"
+
+    @property
     def attachment_folder(self) -> Path:
         return self.home / "attachments"
 

@@ -12,12 +12,13 @@ from gevent import monkey
 
 monkey.patch_all()
 
+from collections.abc import Callable
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.workers.ggevent import GeventWorker
 
-from bus.assembly import Bus, open_bus
+from bus.assembly import open_bus
 from bus.logs import configure_logs
 from bus.settings import Settings, load_settings
 from bus.web.app import create_app
@@ -34,41 +35,54 @@ class PatientWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
         super().handle(listener, client, addr)
 
 
-class BusServer(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
-    """gunicorn configured from our settings; each worker opens a bus of its own."""
+class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
+    """gunicorn with our settings around one WSGI application, made anew in each of its worker processes."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, make_app: Callable[[], Any], *, host: str, port: int, processes: int, settings: Settings
+    ) -> None:
+        self._make_app = make_app
+        self._address = f"{host}:{port}"
+        self._processes = processes
         self._settings = settings
         super().__init__()
 
     def load_config(self) -> None:
-        settings = self._settings
-        PatientWorker.read_timeout_seconds = settings.read_timeout_seconds
-        for name, value in {
-            "bind": f"{settings.host}:{settings.port}",
-            "workers": settings.serve_processes,
+        """gunicorn asks for its configuration."""
+        PatientWorker.read_timeout_seconds = self._settings.read_timeout_seconds
+        options = {
+            "bind": self._address,
+            "workers": self._processes,
             "worker_class": "bus.web.server.PatientWorker",
             "worker_connections": 2000,
             "keepalive": 75,
             # A manifest to a thousand receivers is 24 KiB of header.
             "limit_request_field_size": 40960,
-            "graceful_timeout": settings.read_timeout_seconds,
+            "graceful_timeout": self._settings.read_timeout_seconds,
             "timeout": 60,
             "control_socket_disable": True,
             "loglevel": "warning",
-            "proc_name": "lgsp serve",
-        }.items():
-            if name in self.cfg.settings:
+        }
+        for name, value in options.items():
+            if name in self.cfg.settings:  # options differ between gunicorn releases
                 self.cfg.set(name, value)
 
     def load(self) -> Any:
-        configure_logs(self._settings.log_level)
-        bus: Bus = open_bus(self._settings)
-        return create_app(bus)
+        """gunicorn asks for the application, in a new worker process."""
+        return self._make_app()
 
 
 def main() -> None:
-    BusServer(load_settings()).run()
+    """Serve the bus."""
+    settings = load_settings()
+
+    def make_app() -> Any:
+        configure_logs(settings.log_level)
+        return create_app(open_bus(settings))
+
+    Server(
+        make_app, host=settings.host, port=settings.port, processes=settings.serve_processes, settings=settings
+    ).run()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,36 @@
+"""`lgsp work`: the delivery process. Run as `python -m bus.work`.
+
+Under gevent for the same reason as `lgsp serve`: hundreds of slow receivers may be waited for at once.
+"""
+
+# ruff: noqa: E402  # the patch comes before every other import, or locks made earlier stay unpatched
+from __future__ import annotations
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import signal
+
+from bus.assembly import open_bus
+from bus.logs import configure_logs
+from bus.settings import load_settings
+from bus.worker import Worker
+
+
+def main() -> None:
+    """Deliver until SIGTERM or SIGINT; what is in flight then ends first."""
+    settings = load_settings()
+    configure_logs(settings.log_level)
+    bus = open_bus(settings)
+    worker = Worker(bus)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop())
+    try:
+        worker.run()
+    finally:
+        bus.close()
+
+
+if __name__ == "__main__":
+    main()
