@@ -59,8 +59,12 @@ class PayloadSchema(Protocol):
         ...
 
 
-def compile_schema(document: Mapping[str, Any] | str) -> PayloadSchema:
+def compile_schema(document: Mapping[str, Any] | str, *, registered: bool = False) -> PayloadSchema:
     """The schema in a JSON Schema document or in the text of an XSD, checked and ready.
+
+    ``registered`` says that the document comes out of the registry, which took it through this function before: then
+    the second opinions of jsonschema and xmlschema are left out, and with them the 40 MB and the second that loading
+    those libraries costs a process. All other checks are made.
 
     The same document gives the same object from a cache, so that a refresh of the registry compiles nothing. Raises
     Malformed: ``schema-too-large``, ``schema-invalid``, ``schema-dialect``, ``schema-remote-reference``,
@@ -70,9 +74,23 @@ def compile_schema(document: Mapping[str, Any] | str) -> PayloadSchema:
     if len(text) > MAX_SCHEMA_BYTES:
         raise Malformed("schema-too-large", max_bytes=MAX_SCHEMA_BYTES)
     digest = sha256_hex(text)
-    return _CACHE.get(digest) or _CACHE.put(
-        digest, _XmlSchema(text, digest) if isinstance(document, str) else _JsonSchema(text, digest)
-    )
+    found = _CACHE.get(digest)
+    if found is None:
+        made = _XmlSchema(text, digest) if isinstance(document, str) else _JsonSchema(text, digest)
+        found = _CACHE.put(digest, made)
+    if not registered and not found.is_checked:
+        found.check(text)
+    return found
+
+
+class _Checkable(PayloadSchema, Protocol):
+    """A compiled schema that may still lack its second opinion."""
+
+    is_checked: bool
+
+    def check(self, text: bytes) -> None:
+        """Ask the second library. Raises Malformed and leaves ``is_checked`` False."""
+        ...
 
 
 class _Cache:
@@ -83,15 +101,15 @@ class _Cache:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._schemas: OrderedDict[str, PayloadSchema] = OrderedDict()
+        self._schemas: OrderedDict[str, _Checkable] = OrderedDict()
 
-    def get(self, digest: str) -> PayloadSchema | None:
+    def get(self, digest: str) -> _Checkable | None:
         with self._lock:
             if digest in self._schemas:
                 self._schemas.move_to_end(digest)
             return self._schemas.get(digest)
 
-    def put(self, digest: str, schema: PayloadSchema) -> PayloadSchema:
+    def put(self, digest: str, schema: _Checkable) -> _Checkable:
         """The schema to use: the one that another thread has put in meanwhile, if any."""
         with self._lock:
             kept = self._schemas.setdefault(digest, schema)
@@ -109,11 +127,11 @@ _CACHE = _Cache()
 class _JsonSchema:
     """A compiled JSON Schema 2020-12; ``format`` is asserted, only references inside the document are followed."""
 
-    __slots__ = ("_names", "_validator", "digest", "id")
+    __slots__ = ("_names", "_validator", "digest", "id", "is_checked")
 
     def __init__(self, text: bytes, digest: str) -> None:
         document = read_json(text, max_depth=MAX_JSON_DEPTH * 2)
-        _check_json_schema(document)
+        _lint_json_schema(document)
         try:
             self._validator = jsonschema_rs.Draft202012Validator(
                 document,
@@ -128,6 +146,18 @@ class _JsonSchema:
         self.digest = digest
         self.id = str(document.get("$id", "")) or f"sha256:{digest}"
         self._names = frozenset(_property_names(document))
+        self.is_checked = False
+
+    def check(self, text: bytes) -> None:
+        # Imported here: only whoever registers a schema needs it.
+        from jsonschema import Draft202012Validator
+        from jsonschema.exceptions import SchemaError
+
+        try:
+            Draft202012Validator.check_schema(read_json(text, max_depth=MAX_JSON_DEPTH * 2))
+        except (SchemaError, RecursionError):
+            raise Malformed("schema-invalid") from None
+        self.is_checked = True
 
     def validate(self, body: bytes, content_type: str) -> Any:
         if not read_content_type(content_type).is_json:
@@ -211,12 +241,8 @@ def _canonical_schema(document: Mapping[str, Any]) -> bytes:
         raise Malformed("schema-invalid") from None
 
 
-def _check_json_schema(document: Any) -> None:
-    """What a schema must be before it is compiled: of our dialect, valid, self-contained, with safe patterns."""
-    # Imported here: it takes a quarter of a second, and only whoever registers a schema needs it.
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import SchemaError
-
+def _lint_json_schema(document: Any) -> None:
+    """What a schema must be before it is compiled: of our dialect, self-contained, with safe patterns."""
     for keyword, value in _keywords(document):
         if keyword == "$schema" and value.rstrip("#") != _DIALECT:
             raise Malformed("schema-dialect")
@@ -224,10 +250,6 @@ def _check_json_schema(document: Any) -> None:
             raise Malformed("schema-remote-reference")
         if keyword == "pattern":
             _check_pattern(value)
-    try:
-        Draft202012Validator.check_schema(document)
-    except (SchemaError, RecursionError):
-        raise Malformed("schema-invalid") from None
     for pattern in _pattern_properties(document):
         _check_pattern(pattern)
 
@@ -320,16 +342,27 @@ class _XmlSchema:
     (a thread-local would compile anew for each greenlet).
     """
 
-    __slots__ = ("_idle", "_names", "_text", "digest", "id")
+    __slots__ = ("_idle", "_names", "_text", "digest", "id", "is_checked")
 
     def __init__(self, text: bytes, digest: str) -> None:
         root = read_xml(text)
-        _check_xsd(text, root)
+        _lint_xsd(root)
         self._text = text
         self._idle = [self._compile()]
         self._names = frozenset(name for element in root.iter() if (name := element.get("name")))
         self.digest = digest
         self.id = root.get("targetNamespace") or f"sha256:{digest}"
+        self.is_checked = False
+
+    def check(self, text: bytes) -> None:
+        # Imported here: only whoever registers a schema needs it. It finds faults that libxml2 overlooks.
+        from xmlschema import XMLSchema10, XMLSchemaException
+
+        try:
+            XMLSchema10(text.decode("utf-8-sig"), allow="none", defuse="always", use_fallback=False)
+        except (XMLSchemaException, RecursionError, ValueError, KeyError):
+            raise Malformed("xsd-invalid") from None
+        self.is_checked = True
 
     def validate(self, body: bytes, content_type: str) -> Any:
         if not read_content_type(content_type).is_xml:
@@ -418,11 +451,8 @@ _PIECE_BYTES: Final = 8192
 _LOCATIONS: Final = frozenset(_XS + name for name in ("include", "import", "redefine", "override"))
 
 
-def _check_xsd(text: bytes, root: etree._Element) -> None:
-    """Refuse what libxml2 would fetch or choke on; then let xmlschema, which is stricter than libxml2, read it."""
-    # Imported here: it takes a third of a second, and only whoever registers a schema needs it.
-    from xmlschema import XMLSchema10, XMLSchemaException
-
+def _lint_xsd(root: etree._Element) -> None:
+    """Refuse what libxml2 would fetch or choke on."""
     if root.tag != _XS + "schema":
         raise Malformed("xsd-invalid")
     for element in root.iter():
@@ -433,10 +463,6 @@ def _check_xsd(text: bytes, root: etree._Element) -> None:
         for bound in (element.get("minOccurs", ""), element.get("maxOccurs", "")):
             if bound.isdecimal() and (len(bound) > 9 or int(bound) > MAX_OCCURS):
                 raise Malformed("xsd-occurrence-bound", max_occurs=MAX_OCCURS)
-    try:
-        XMLSchema10(text.decode("utf-8-sig"), allow="none", defuse="always", use_fallback=False)
-    except (XMLSchemaException, RecursionError, ValueError, KeyError):
-        raise Malformed("xsd-invalid") from None
 
 
 # ---- Any well-formed document

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -170,6 +172,25 @@ def test_the_same_schema_is_compiled_once() -> None:
     assert first.digest == sha256_hex(b'{"maxProperties":3,"type":"object"}')
     assert first.id == f"sha256:{first.digest}"
     assert compile_schema(NUMBERS) is compile_schema(NUMBERS)
+
+
+def test_a_schema_out_of_the_registry_is_compiled_without_the_libraries_of_registration() -> None:
+    script = (
+        "import sys; from schemas.validation import compile_schema\n"
+        "compile_schema({'type': 'object'}, registered=True).validate(b'{}', 'application/json')\n"
+        f"compile_schema({NUMBERS!r}, registered=True)\n"
+        "assert 'jsonschema' not in sys.modules and 'xmlschema' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_a_schema_seen_unchecked_is_still_checked_when_it_is_registered() -> None:
+    # The same element with two types: libxml2 compiles it, the standard (cos-element-consistent) forbids it.
+    ambiguous = xsd('<xs:element name="a" type="xs:int"/><xs:element name="a" type="xs:string"/>')
+    compile_schema(ambiguous, registered=True)
+    for _ in range(2):
+        with pytest.raises(Malformed):
+            compile_schema(ambiguous)
 
 
 HOSTILE: list[tuple[str, dict[str, Any], bytes]] = [
