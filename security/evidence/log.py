@@ -11,6 +11,7 @@ last full one are read from their own rows. Tiles of higher levels grow in place
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,11 +32,12 @@ from sqlalchemy import (
     update,
 )
 
-from schemas.moment import to_micros
+from schemas.moment import from_micros, from_wire, to_micros
 from schemas.problem import Malformed
 from security.evidence.checkpoint import (
     Checkpoint,
     NoteSigner,
+    NoteVerifier,
     parse_checkpoint,
     sign_checkpoint,
     verify_checkpoint,
@@ -130,6 +132,16 @@ class LogAudit:
     faults: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogStanding:
+    """How far the log is sealed. ``waiting_since`` is the moment in the first entry that no checkpoint covers yet."""
+
+    size: int
+    sealed: int
+    sealed_at: datetime | None
+    waiting_since: datetime | None
+
+
 class EvidenceLog:
     """An append-only log. One instance may serve all threads; transactions belong to the caller, always."""
 
@@ -145,6 +157,11 @@ class EvidenceLog:
         # The right edge at the last checkpoint of ours, with that checkpoint's root. Used only when the store's last
         # checkpoint has the same size and root: a transaction that was rolled back leaves no trace here.
         self._edge: tuple[bytes, Frontier] | None = None
+
+    @property
+    def verifier(self) -> NoteVerifier:
+        """The public half of the key that signs checkpoints: what verifiers, monitors and witnesses are given."""
+        return self._key.verifier
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
@@ -219,6 +236,21 @@ class EvidenceLog:
             select(evidence_leaves.c.entry).where(evidence_leaves.c.position == position)
         ).scalar_one_or_none()
         return None if row is None else bytes(row)
+
+    def standing(self, connection: Connection) -> LogStanding:
+        """Sizes and moments, by three look-ups; for those who watch over the log."""
+        sizes = self._sizes(connection)
+        size, sealed = sizes.get(_APPENDED, 0), sizes.get(_SEALED, 0)
+        created_at = connection.execute(
+            select(evidence_checkpoints.c.created_at).order_by(evidence_checkpoints.c.size.desc()).limit(1)
+        ).scalar_one_or_none()
+        first = self.entry(connection, sealed) if size > sealed else None
+        return LogStanding(
+            size=size,
+            sealed=sealed,
+            sealed_at=None if created_at is None else from_micros(created_at),
+            waiting_since=None if first is None else from_wire(json.loads(first)["at"]),
+        )
 
     def latest_checkpoint(self, connection: Connection) -> Checkpoint | None:
         note = connection.execute(
