@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -106,7 +107,7 @@ def test_proofs_are_those_of_the_certificate_transparency_vectors() -> None:
 
 
 def test_every_leaf_of_every_size_up_to_600_is_proven() -> None:
-    """180,300 proofs: every third size all of its leaves, the others the leaves at the edges."""
+    """All leaves of the small sizes and of those at the borders of tiles; first, middle and last of the others."""
     for size in range(1, 601):
         root = root_of(ALL_LEAVES[:size])
         indexes = range(size) if size < 70 or size in (255, 256, 257, 511, 512, 513, 600) else {0, size // 2, size - 1}
@@ -193,8 +194,6 @@ def test_a_checkpoint_is_a_note_that_the_go_tools_read() -> None:
     assert str(verifier) == vkey
     text = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n"
     signature = "x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM="
-    import base64
-
     raw = base64.b64decode(signature)
     assert raw[:4] == verifier.key_hash
     assert verifier.holds(raw[4:], text.encode())
@@ -265,7 +264,11 @@ def test_a_log_key_survives_its_file(tmp_path: Path) -> None:
         NoteKey.load(path, ORIGIN)
 
 
-@pytest.mark.parametrize("vkey", ["", "a+b", "a+00000000+AQ==", str(KEY.verifier)[:-4], "x" + str(KEY.verifier)])
+@pytest.mark.parametrize(
+    "vkey",
+    ["", "a+b", "a+00000000+AQ==", str(KEY.verifier)[:-4], "x" + str(KEY.verifier)],
+    ids=["empty", "short", "no key", "cut", "another name"],
+)
 def test_a_damaged_log_key_is_refused(vkey: str) -> None:
     with pytest.raises(Malformed):
         NoteVerifier.parse(vkey)

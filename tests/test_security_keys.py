@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -45,6 +46,16 @@ def test_base64url_reads_what_it_writes() -> None:
     for length in range(70):
         data = bytes((length * 7 + i * 31) % 256 for i in range(length))
         assert base64url.decode(base64url.encode(data)) == data
+
+
+def test_of_all_short_texts_only_what_was_written_is_read() -> None:
+    characters = "ABQgwAEv-_89+/=.\n"
+    for text in ("".join(letters) for length in range(5) for letters in itertools.product(characters, repeat=length)):
+        try:
+            data = base64url.decode(text)
+        except ValueError:
+            continue
+        assert base64url.encode(data) == text
 
 
 def test_the_key_id_is_the_example_of_rfc_7638() -> None:

@@ -124,8 +124,8 @@ def refused(
 
 
 def _is_fact(value: object) -> bool:
-    if type(value) is int:
-        return -_MAX_NUMBER <= value <= _MAX_NUMBER
     if isinstance(value, str):
         return True
+    if type(value) is int:
+        return -_MAX_NUMBER <= value <= _MAX_NUMBER
     return isinstance(value, list) and all(isinstance(item, str) for item in value)

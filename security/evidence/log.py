@@ -15,11 +15,14 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
+    Dialect,
     Integer,
     LargeBinary,
     MetaData,
@@ -93,7 +96,7 @@ evidence_checkpoints = Table(
 _APPENDED, _SEALED = "appended", "sealed"
 _advance = (
     update(evidence_head)
-    .where(evidence_head.c.name == _APPENDED)
+    .where(evidence_head.c.name == bindparam("name_"))
     .values(size=evidence_head.c.size + bindparam("count"))
     .returning(evidence_head.c.size)
 )
@@ -180,18 +183,19 @@ class EvidenceLog:
         """
         if not entries:
             raise ValueError("nothing to append")
-        size: int | None = connection.execute(_advance, {"count": len(entries)}).scalar()
+        advance, insert_leaf = _driver_texts(connection.dialect)
+        values = advance.row(count=len(entries), name_=_APPENDED)
+        size: int | None = connection.exec_driver_sql(advance.sql, values).scalar()
         if size is None:
             self.prepare(connection)
-            size = connection.execute(_advance, {"count": len(entries)}).scalar_one()
+            size = connection.exec_driver_sql(advance.sql, values).scalar_one()
         first = size - len(entries)
-        connection.execute(
-            _insert_leaf,
-            [
-                {"position": position, "hash": leaf, "entry": entry}
-                for position, (leaf, entry) in enumerate(entries, start=first)
-            ],
-        )
+        rows: Any
+        if insert_leaf.names is None:
+            rows = [{"position": at, "hash": leaf, "entry": entry} for at, (leaf, entry) in enumerate(entries, first)]
+        else:
+            rows = [(at, leaf, entry) for at, (leaf, entry) in enumerate(entries, first)]
+        connection.exec_driver_sql(insert_leaf.sql, rows)
         return first
 
     def seal(self, connection: Connection, now: datetime) -> Checkpoint | None:
@@ -379,6 +383,30 @@ class EvidenceLog:
                     break
             checked += 1
         return checked
+
+
+class _DriverText(NamedTuple):
+    """A statement as the driver takes it. Appending is on the path of every message, and SQLAlchemy's own work on
+    parameters costs as much there as the database does."""
+
+    sql: str
+    #: Order of the parameters; None where the driver wants them by name.
+    names: tuple[str, ...] | None
+
+    def row(self, **values: Any) -> Any:
+        return values if self.names is None else tuple(values[name] for name in self.names)
+
+
+@cache
+def _driver_texts(dialect: Dialect) -> tuple[_DriverText, _DriverText]:
+    """``_advance`` and ``_insert_leaf``; the latter's parameters come in the order of the table's columns."""
+    advance, insert_leaf = (statement.compile(dialect=dialect) for statement in (_advance, _insert_leaf))
+    if not insert_leaf.positional:
+        return _DriverText(str(advance), None), _DriverText(str(insert_leaf), None)
+    return (
+        _DriverText(str(advance), tuple(advance.positiontup or ())),
+        _DriverText(str(insert_leaf), tuple(insert_leaf.positiontup or ())),
+    )
 
 
 class _TileReader:
