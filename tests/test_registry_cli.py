@@ -136,6 +136,18 @@ def test_anything_can_be_shown_by_its_code(run: Run, manual: Path, code: str, ki
     assert kinds[0] in run("show", code).output
 
 
+def test_a_service_is_shown_with_its_schema_by_digest_and_a_system_with_its_keys(run: Run, manual: Path) -> None:
+    run("apply", manual)
+    service = run("show", "civil.birth-registration").output
+    assert "JSON Schema" in service
+    assert "MaHoSo" not in service
+    system = run("show", "H99.15/mot-cua").output
+    assert "until" in system
+    assert "CERTIFICATE" not in system
+    assert "2031-01-01 00:00" not in run("show", "khai-sinh-so-mau").output
+    assert "2030-12-31 23:59 +07" in run("show", "khai-sinh-so-mau").output
+
+
 def test_what_is_not_there_cannot_be_shown(run: Run) -> None:
     assert run("show", "H99.77").exit_code == 2
 

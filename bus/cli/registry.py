@@ -10,9 +10,10 @@ import os
 import pwd
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,23 +21,21 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from bus.cli import FAILED, REFUSED
 from bus.settings import Settings, load_settings
 from bus.store import open_engine
 from registry.changes import Changes, everything, kind_of, plain, plan_changes, subject_of
 from registry.directory import Directory
 from registry.importing import agencies_from_csv
 from registry.manifests import NEVER_WRITTEN, difference_lines, plan, read_manifests, write_manifest
-from registry.model import Agency, Entry
+from registry.model import Agency, Certificate, Endpoint, Entry, Quota, RetryPolicy
 from registry.store import RegistryStore
-from schemas.moment import to_wire
-from schemas.problem import Problem
+from schemas.message import sha256_hex
+from schemas.moment import VIETNAM
+from schemas.problem import Language, Problem
 from security.secrets import SecretBox
 from security.tokens import hash_secret, new_secret
 
-#: Exit code of a refusal, as click uses it for a wrong command line.
-REFUSED = 2
-#: Exit code when the machine is not as it should be.
-FAILED = 1
 #: In the key folder; `lgsp work` opens the secrets with it.
 
 SECRET_NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
@@ -124,7 +123,7 @@ def history(subject: str, limit: int) -> None:
     for event in events:
         after = event["after_sha256"][:12]
         words = (event["actor"], event["action"], event["kind"], event["subject"], str(event["revision"]), after)
-        table.add_row(to_wire(event["occurred_at"]), *words)
+        table.add_row(f"{event['occurred_at'].astimezone(VIETNAM):%Y-%m-%d %H:%M:%S}", *words)
     _console().print(table)
 
 
@@ -137,8 +136,8 @@ def secret() -> None:
 @click.argument("name")
 def set_secret(name: str) -> None:
     """Keep the secret NAME; its value is read from standard input, or asked for on a terminal."""
-    if not SECRET_NAME.fullmatch(name):
-        _refuse(["A secret's name is words of a-z and 0-9 with '.', '_' or '-' between them."])
+    if len(name) > 100 or not SECRET_NAME.fullmatch(name):
+        _refuse(["A secret's name is words of a-z and 0-9 with '.', '_' or '-' between them, 100 characters at most."])
     value = str(click.prompt("Value", hide_input=True)) if sys.stdin.isatty() else sys.stdin.read().rstrip("\r\n")
     if not value:
         _refuse(["The value is empty."])
@@ -180,6 +179,12 @@ def _settings() -> Settings:
     return settings
 
 
+def _language() -> Language:
+    session = click.get_current_context().find_object(object)
+    language: Language = getattr(session, "language", "en")
+    return language
+
+
 @contextmanager
 def _open_store() -> Iterator[RegistryStore]:
     """The registry's store; a problem inside becomes its text and exit code 2."""
@@ -191,7 +196,7 @@ def _open_store() -> Iterator[RegistryStore]:
             raise click.exceptions.Exit(FAILED)
         yield store
     except Problem as problem:
-        _refuse([problem.detail(), *(f"  {error.pointer}: {error.detail}" for error in problem.errors)])
+        _refuse([problem.detail(_language()), *(f"  {error.pointer}: {error.detail}" for error in problem.errors)])
     finally:
         engine.dispose()
 
@@ -264,7 +269,7 @@ _COLUMNS: dict[str, dict[str, Callable[[Any], object]]] = {
         "pattern": lambda service: service.pattern,
         "stage": lambda service: service.stage,
         "grade": lambda service: service.grade,
-        "sunset": lambda service: service.sunset.isoformat() if service.sunset else "",
+        "sunset": lambda service: _local(service.sunset),
     },
     "grants": {
         "id": lambda grant: grant.id,
@@ -272,7 +277,7 @@ _COLUMNS: dict[str, dict[str, Callable[[Any], object]]] = {
         "grantee": lambda grant: grant.grantee + (" and below" if grant.include_children else ""),
         "receivers": lambda grant: ", ".join(grant.receivers) or "(any)",
         "purposes": lambda grant: ", ".join(grant.purposes) or "(any)",
-        "expires": lambda grant: grant.expires_at.isoformat() if grant.expires_at else "",
+        "expires": lambda grant: _local(grant.expires_at),
     },
 }
 
@@ -286,10 +291,41 @@ def _listing(kind: str, entries: Sequence[Entry]) -> Table:
 
 
 def _facts(entry: Entry) -> Table:
+    """What a person wants to know: keys by name and date, schemas by size and digest. All else is in ``--json``."""
     table = Table("fact", "value", title=f"{kind_of(entry)} {subject_of(entry)}", title_justify="left")
-    facts = _public(entry)
     for field in fields(entry):
-        if field.name in facts:
-            value = facts[field.name]
-            table.add_row(field.name, value if isinstance(value, str) else _json(value))
+        if field.name not in NEVER_WRITTEN:
+            table.add_row(field.name, _readable(getattr(entry, field.name)))
     return table
+
+
+def _readable(value: Any) -> str:
+    match value:
+        case None | () | "":
+            return "-"
+        case datetime():
+            return _local(value)
+        case Certificate():
+            revoked = f", revoked {_local(value.revoked_at)}" if value.revoked_at else ""
+            return f"key {value.key_id} until {_local(value.not_after)}{revoked}"
+        case tuple():
+            return "\n".join(_readable(item) for item in value)
+        case Mapping():
+            return _digest("JSON Schema", json.dumps(value, ensure_ascii=False))
+        case str() if len(value) > 300:
+            return _digest("XSD", value)
+        case Endpoint() | RetryPolicy() | Quota():
+            return "\n".join(f"{name}: {fact}" for name, fact in plain(value).items())
+        case bool():
+            return "yes" if value else "no"
+        case _:
+            return str(value)
+
+
+def _digest(what: str, text: str) -> str:
+    return f"{what}, {len(text.encode())} bytes, sha256 {sha256_hex(text.encode())[:12]}…"
+
+
+def _local(moment: datetime | None) -> str:
+    """As people in Vietnam read it."""
+    return f"{moment.astimezone(VIETNAM):%Y-%m-%d %H:%M} +07" if moment else ""
