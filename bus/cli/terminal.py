@@ -1,0 +1,70 @@
+"""What the commands print with: one console, one spelling of moments, problems in the reader's words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import click
+from rich.console import Console
+
+from bus.cli import Session
+from schemas.moment import VIETNAM
+from schemas.problem import Language
+from schemas.reasons import REASONS
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that takes every text as it is. In a pipe there is no window to fit into: lines are not cut."""
+    made = Console(markup=False, highlight=False, emoji=False, stderr=stderr)
+    return made if made.is_terminal else Console(markup=False, highlight=False, emoji=False, stderr=stderr, width=400)
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def session_of(context: click.Context) -> Session:
+    """The options before the command; the command may also be called alone, as tests do."""
+    return context.ensure_object(Session)
+
+
+def local(moment: datetime | None) -> str:
+    """Vietnam's time, to the second: ``2026-04-23 08:15:02``. Operators read it beside wall clocks and papers."""
+    return "" if moment is None else moment.astimezone(VIETNAM).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def span(length: timedelta) -> str:
+    """A length of time as a person says it: ``340 ms``, ``12 s``, ``3 h 5 min``, ``2 d 4 h``."""
+    seconds = length.total_seconds()
+    if seconds < 1:
+        return f"{max(seconds, 0) * 1000:.0f} ms"
+    for unit, size, below, step in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if seconds >= size:
+            rest = int(seconds % size // step)
+            return f"{int(seconds // size)} {unit}" + (f" {rest} {below}" if rest else "")
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def in_words(problem: Mapping[str, Any] | None, language: Language) -> str:
+    """A stored problem as a sentence: the catalogue's wording with its facts woven in, and what the receiver said."""
+    if problem is None:
+        return ""
+    reason = str(problem.get("reason", ""))
+    wording = REASONS.get(reason)
+    if wording is None:
+        return reason
+    text = wording.vi if language == "vi" else wording.en
+    try:
+        sentence = text.format(**(problem.get("facts") or {}))
+    except (KeyError, IndexError, TypeError):  # written by another version, whose wording needed other facts
+        sentence = reason
+    said = printable(str(problem.get("said") or ""))
+    return f"{sentence} (“{said}”)" if said else sentence
+
+
+def printable(text: str) -> str:
+    """The text without what would move the cursor or recolour an operator's terminal: others wrote it."""
+    return "".join(character if character.isprintable() else "�" for character in text)
