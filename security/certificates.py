@@ -66,7 +66,7 @@ def read_certificate(pem: str) -> CertificateFacts:
     public_key = checked_public_key(_public_key_of(certificate))
     return CertificateFacts(
         key_id=key_id_of(public_key),
-        pem=certificate.public_bytes(serialization.Encoding.PEM).decode("ascii"),
+        pem=_pem(certificate),
         thumbprint=certificate_thumbprint(certificate),
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
@@ -130,14 +130,15 @@ def check_path(pem: str, authorities: Sequence[str], now: datetime, *, intermedi
 class SandboxAuthority:
     """A certificate authority for the sandbox and for tests. Its key lies unencrypted on disk: never use it in earnest.
 
-    On disk: ``authority.pem`` (certificate, for everybody) and ``authority.key`` (0600).
+    On disk: ``authority.key`` (key and certificate, 0600) and ``authority.pem`` (certificate, for everybody).
     """
 
     def __init__(self, directory: Path) -> None:
         """Open an existing authority. Raises FileNotFoundError, Malformed(key-unreadable)."""
-        self._private_key = _authority_key(directory / "authority.key")
-        self.certificate_pem = (directory / "authority.pem").read_text("ascii")
-        self._certificate = _parse(self.certificate_pem)
+        data = (directory / "authority.key").read_bytes()
+        self._private_key = _authority_key(data)
+        self._certificate = _parse(data.decode("ascii"))
+        self.certificate_pem = _pem(self._certificate)
 
     @classmethod
     def create(cls, directory: Path, name: str) -> SandboxAuthority:
@@ -146,15 +147,12 @@ class SandboxAuthority:
         if (directory / "authority.key").exists():
             raise FileExistsError(str(directory / "authority.key"))
         private_key = ec.generate_private_key(ec.SECP256R1())
-        certificate = _authority_certificate(private_key, name)
-        pem = certificate.public_bytes(serialization.Encoding.PEM)
-        (directory / "authority.pem").write_bytes(pem)
-        write_private_file(
-            directory / "authority.key",
-            private_key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            ),
+        certificate_pem = _pem(_authority_certificate(private_key, name)).encode("ascii")
+        key_pem = private_key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
+        write_private_file(directory / "authority.key", key_pem + certificate_pem, new=True)
+        (directory / "authority.pem").write_bytes(certificate_pem)
         return cls(directory)
 
     @classmethod
@@ -190,8 +188,7 @@ class SandboxAuthority:
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self._private_key.public_key()), critical=False
             )
         )
-        certificate = builder.sign(self._private_key, hashes.SHA256())
-        return certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
+        return _pem(builder.sign(self._private_key, hashes.SHA256()))
 
     def issue_key(self, system: SystemCode, *, algorithm: Algorithm = "ES256", days: int = 365) -> SigningKey:
         """A fresh key with its certificate from this authority, for sandbox systems."""
@@ -199,9 +196,13 @@ class SandboxAuthority:
         return key.with_certificate(self.issue(system, key, days))
 
 
-def _authority_key(path: Path) -> ec.EllipticCurvePrivateKey:
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
+
+
+def _authority_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
     try:
-        private_key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        private_key = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError):
         raise Malformed("key-unreadable") from None
     if not isinstance(private_key, ec.EllipticCurvePrivateKey):

@@ -227,7 +227,11 @@ class KeyRing:
         key = SigningKey.generate(algorithm, name=system)
         key.save(directory / f"{key.key_id}.pem")
         entry = {"key_id": key.key_id, "signs_from": to_wire(utc_now())}
-        _write_json(directory / "ring.json", {"current": key.key_id, "keys": [entry]})
+        try:
+            _write_json(directory / "ring.json", {"current": key.key_id, "keys": [entry]}, new=True)
+        except FileExistsError:
+            (directory / f"{key.key_id}.pem").unlink()
+            raise
         return cls(directory, system)
 
     @classmethod
@@ -422,10 +426,12 @@ def _uint(value: int) -> str:
 # --- private files ---------------------------------------------------------------------------------------------------
 
 
-def write_private_file(path: Path, data: bytes) -> None:
+def write_private_file(path: Path, data: bytes, *, new: bool = False) -> None:
     """Write ``data`` so that only its owner can read it (0600), and so that no reader sees half of it.
 
-    The file is never readable by others, not even between creation and chmod: mkstemp creates it 0600.
+    With ``new`` an existing file is left as it is and FileExistsError raised: of several processes that start at once
+    on an empty folder exactly one makes the keys. The file is never readable by others, not even between creation and
+    chmod: mkstemp creates it 0600.
     """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".new")
     try:
@@ -433,14 +439,16 @@ def write_private_file(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        if new:
+            os.link(temporary, path)
+        else:
+            os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
 
 
-def _write_json(path: Path, document: dict[str, Any]) -> None:
-    write_private_file(path, json.dumps(document, indent=2).encode("ascii"))
+def _write_json(path: Path, document: dict[str, Any], *, new: bool = False) -> None:
+    write_private_file(path, json.dumps(document, indent=2).encode("ascii"), new=new)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ Nonces are random; a master key should be rotated long before 2^32 seals (NIST S
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import secrets
@@ -53,7 +54,8 @@ class SecretBox:
     def load_or_create(cls, path: Path) -> SecretBox:
         """The same; a missing file is created with one fresh key, 0600."""
         if not path.exists():
-            _write_master_keys(path, [secrets.token_bytes(_KEY_LENGTH)])
+            with contextlib.suppress(FileExistsError):  # another process was quicker: its key is ours
+                _write_master_keys(path, [secrets.token_bytes(_KEY_LENGTH)], new=True)
         return cls.load(path)
 
     @classmethod
@@ -109,6 +111,6 @@ def _read_master_keys(path: Path) -> list[bytes]:
         raise Malformed("key-unreadable") from None
 
 
-def _write_master_keys(path: Path, keys: list[bytes]) -> None:
+def _write_master_keys(path: Path, keys: list[bytes], *, new: bool = False) -> None:
     document = {"format": "lgsp-master-keys/1", "master_keys": [base64url.encode(key) for key in keys]}
-    write_private_file(path, json.dumps(document, indent=2).encode("ascii"))
+    write_private_file(path, json.dumps(document, indent=2).encode("ascii"), new=new)

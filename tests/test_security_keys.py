@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from schemas.identifiers import SystemCode
 from schemas.problem import Malformed, NotIdentified
 from security import base64url
 from security.certificates import SandboxAuthority, check_path, key_record, read_certificate
+from security.evidence.checkpoint import NoteKey
 from security.keys import Algorithm, KeyRing, SigningKey, key_id_of, self_signed_certificate, write_private_file
 from security.secrets import SecretBox
 from security.signing import sign_receipt, signature_holds, verify_receipt
@@ -305,3 +308,19 @@ def test_a_damaged_master_key_file_says_so(tmp_path: Path, text: str) -> None:
     with pytest.raises(Malformed) as caught:
         SecretBox.load(path)
     assert caught.value.reason == "key-unreadable"
+
+
+def test_processes_that_start_together_on_an_empty_folder_agree_on_the_keys(tmp_path: Path) -> None:
+    def start(number: int) -> tuple[str, str, str, bytes]:
+        barrier.wait()
+        ring = KeyRing.open_or_create(tmp_path / "ring", BUS)
+        log_key = NoteKey.load_or_create(tmp_path / "log.pem", "log")
+        authority = SandboxAuthority.open_or_create(tmp_path / "ca", "CA")
+        box = SecretBox.load_or_create(tmp_path / "master.json")
+        return ring.current.key_id, str(log_key.verifier), authority.certificate_pem, box.seal("name", b"value")[:9]
+
+    barrier = threading.Barrier(6)
+    with ThreadPoolExecutor(6) as pool:
+        answers = set(pool.map(start, range(6)))
+    assert len(answers) == 1
+    assert len(list((tmp_path / "ring").iterdir())) == 2

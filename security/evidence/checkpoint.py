@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import re
 from dataclasses import dataclass
@@ -134,15 +135,16 @@ class NoteKey:
     @classmethod
     def load_or_create(cls, path: Path, name: str) -> NoteKey:
         if not path.exists():
-            cls.generate(name).save(path)
+            with contextlib.suppress(FileExistsError):  # another process was quicker: its key is ours
+                cls.generate(name).save(path)
         return cls.load(path, name)
 
     def save(self, path: Path) -> None:
-        """PEM (PKCS#8), readable by its owner alone."""
+        """PEM (PKCS#8), readable by its owner alone. Raises FileExistsError: a log's key is never replaced."""
         pem = self._private_key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        write_private_file(path, pem)
+        write_private_file(path, pem, new=True)
 
     def sign(self, text: bytes) -> bytes:
         return self._private_key.sign(text)

@@ -201,7 +201,9 @@ class EvidenceLog:
     def seal(self, connection: Connection, now: datetime) -> Checkpoint | None:
         """Sign a checkpoint over all leaves so far; None when there is nothing new, or another process was quicker.
 
-        Costs the new leaves and one signature, whatever the size of the log. The caller commits.
+        Costs the new leaves, one signature and five small statements, whatever the size of the log: call it once a
+        second or every few hundred leaves, in a transaction of its own (after an append in the same one is fine, before
+        one could deadlock on PostgreSQL). The caller commits.
         """
         sizes = self._sizes(connection)
         old, new = sizes.get(_SEALED, 0), sizes.get(_APPENDED, 0)
