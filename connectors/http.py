@@ -303,7 +303,18 @@ def _deadline_response(connection: HTTPConnection, source: socket.socket, **opti
     of the total time limit (``HTTPConnectionPool._make_request``), so connecting and sending count too."""
     seconds = connection.timeout
     left = seconds if isinstance(seconds, int | float) else 0.0
-    return http.client.HTTPResponse(_DeadlineSource(source, left), **options)  # type: ignore[arg-type]
+    return _StrictResponse(_DeadlineSource(source, left), **options)  # type: ignore[arg-type]
+
+
+class _StrictResponse(http.client.HTTPResponse):
+    def begin(self) -> None:
+        """Reads the head, and refuses one whose length can be read in two ways (RFC 9112, 6.3). urllib3 refuses it
+        too, but leaves the connection to the garbage collector."""
+        super().begin()
+        lengths = set(self.headers.get_all("Content-Length", []))
+        if len(lengths) > 1 or not all(length.isascii() and length.isdigit() for length in lengths):
+            self.close()
+            raise http.client.BadStatusLine("content-length")
 
 
 class _Connection(HTTPConnection):

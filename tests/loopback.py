@@ -14,7 +14,7 @@ from typing import Any
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 
-class _Quiet(WSGIRequestHandler):
+class QuietHandler(WSGIRequestHandler):
     def log(self, type: str, message: str, *args: Any) -> None:
         """Nothing: what a test wants to know it asks."""
 
@@ -41,7 +41,7 @@ def serving(application: Callable[..., Any]) -> Iterator[Recorded]:
         recorded.requests.append((environ["REQUEST_METHOD"], environ["PATH_INFO"], headers))
         return application(environ, start_response)
 
-    server = make_server("127.0.0.1", 0, recording, threaded=True, request_handler=_Quiet)
+    server = make_server("127.0.0.1", 0, recording, threaded=True, request_handler=QuietHandler)
     recorded.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

@@ -7,14 +7,17 @@ import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
-import trustme
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from flask import Flask
+from werkzeug.serving import generate_adhoc_ssl_pair, make_server
 
 from connectors.http import Deadline, HttpClient, HttpSettings, check_status, retry_after_seconds
 from connectors.table import CONNECTORS, build_connectors
 from schemas.problem import InvalidReply, Problem, ProviderTimeout, ProviderUnavailable
-from tests.loopback import closed_port, saying
+from tests.loopback import QuietHandler, closed_port, saying
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 
@@ -61,6 +64,8 @@ def test_an_answer_is_read_in_each_framing(client: HttpClient, parts: list[bytes
         ([HEAD + b"a: b\r\n" * 300 + b"\r\n"], False, InvalidReply),
         ([HEAD + b"a: " + b"b" * 100_000 + b"\r\n\r\n"], False, InvalidReply),
         ([HEAD + b"Content-Length: 3, 4\r\n\r\nhi"], False, InvalidReply),
+        ([HEAD + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nhi"], False, InvalidReply),
+        ([HEAD + b"Content-Length: -2\r\n\r\nhi"], False, InvalidReply),
         ([HEAD + b"Content-Length: 1001\r\n\r\n" + b"x" * 1001], False, InvalidReply),
         ([HEAD + b"\r\n" + b"x" * 5000], False, InvalidReply),
         ([HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"30d40\r\n" + b"x" * 200_000], False, InvalidReply),
@@ -132,21 +137,16 @@ def test_the_environment_names_no_proxy(client: HttpClient, monkeypatch: pytest.
 
 
 def test_tls_takes_only_a_certificate_of_the_named_authority(tmp_path: Path) -> None:
-    from flask import Flask
-    from werkzeug.serving import make_server
-
-    authority, other = trustme.CA(), trustme.CA()
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    other.cert_pem.write_to_path(tmp_path / "other.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
+    for name in ("ca", "other"):
+        certificate, key = generate_adhoc_ssl_pair("localhost")
+        (tmp_path / f"{name}.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+        if name == "ca":
+            (tmp_path / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    context.load_cert_chain(tmp_path / "ca.pem", tmp_path / "key.pem")
     app = Flask("tls")
     app.post("/x")(lambda: "hi")
-    from threading import Thread
-
-    from tests.loopback import _Quiet
-
-    server = make_server("127.0.0.1", 0, app, threaded=True, ssl_context=context, request_handler=_Quiet)
+    server = make_server("127.0.0.1", 0, app, threaded=True, ssl_context=context, request_handler=QuietHandler)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
