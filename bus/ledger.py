@@ -48,6 +48,7 @@ from bus.records import (
     DeadRecord,
     DeliveryRecord,
     ExchangeRecord,
+    Leaf,
     LedgerWork,
     NewExchange,
     QueueRecord,
@@ -81,6 +82,7 @@ from schemas.identifiers import AgencyCode, DossierCode, MessageId, ServiceCode,
 from schemas.message import Grade, Receipt
 from schemas.moment import from_micros, to_micros, utc_now
 from schemas.problem import IdempotencyConflict
+from security.evidence import entries
 from security.evidence.log import EvidenceLog
 from security.evidence.tree import leaf_hash
 
@@ -126,12 +128,22 @@ class Ledger:
         return results
 
     def _write_in(self, connection: Connection, works: Sequence[LedgerWork]) -> Sequence[Any]:
+        if not works:
+            return []
+        self._take_turn(connection)
         results: dict[int, Any] = {}
         self._record_all(connection, _of_type(works, NewExchange), results)
         self._refuse_all(connection, _of_type(works, Refusal))
         self._settle_all(connection, _of_type(works, Settlement), results)
         self._count(connection, works, results)
         return [results.get(index) for index in range(len(works))]
+
+    def _take_turn(self, connection: Connection) -> None:
+        """Writers that look before they write follow one another: two nodes may be given the same message id, or end
+        the same attempt, at once. SQLite has one writer at a time; on PostgreSQL the head of the evidence log is the
+        turnstile, which every one of them passes anyway. (Claims skip what others hold and need no turn.)"""
+        if not self._store.is_sqlite:
+            self._log.lock(connection)
 
     def _record_all(self, connection: Connection, news: list[tuple[int, NewExchange]], results: dict[int, Any]) -> None:
         if not news:
@@ -279,11 +291,13 @@ class Ledger:
                     totals[outcome, work.message.manifest.service] += 1
                     if not result.repeated:
                         totals["accept_ms", _bucket(now - work.message.received_at)] += 1
+                        totals["accept_us", ""] += _microseconds(now - work.message.received_at)
                 case Refusal():
                     totals["refused", work.problem] += 1
                 case Settlement() if result:
                     totals[_OUTCOMES[work.state], ""] += 1
                     totals["deliver_ms", _bucket(work.finished_at - work.started_at)] += 1
+                    totals["deliver_us", ""] += _microseconds(work.finished_at - work.started_at)
         if totals:
             connection.execute(
                 _ADD_COUNT, [{"name": name, "labels": label, "value": value} for (name, label), value in totals.items()]
@@ -339,6 +353,7 @@ class Ledger:
     def claim_again(self, message_id: MessageId, now: datetime, lease: timedelta) -> Claim | None:
         """Take a request-reply call whose caller repeats it after a failure; None while another attempt runs."""
         with self._store.writing() as connection:
+            self._take_turn(connection)
             row = connection.execute(
                 select(deliveries.c.id)
                 .join(exchanges)
@@ -414,7 +429,7 @@ class Ledger:
                     "b_id": item.delivery_id,
                     "b_attempt": item.attempt,
                     "b_state": item.state,
-                    "b_problem": json.dumps(item.problem, ensure_ascii=False) if item.problem else None,
+                    "b_problem": json.dumps(item.problem) if item.problem else None,
                     "b_settled_at": None if item.state is State.WAITING else to_micros(item.finished_at),
                     "b_receipt": item.receipt_jws,
                     "b_leaf": positions.get(item.delivery_id),
@@ -431,7 +446,7 @@ class Ledger:
                     "started_at": to_micros(item.started_at),
                     "finished_at": to_micros(item.finished_at),
                     "outcome": item.state,
-                    "problem": json.dumps(item.problem, ensure_ascii=False) if item.problem else None,
+                    "problem": json.dumps(item.problem) if item.problem else None,
                 }
                 for item in valid
             ],
@@ -481,30 +496,15 @@ class Ledger:
         its time-out, and asks again itself.
         """
         with self._store.writing() as connection:
-            rows = connection.execute(
-                select(deliveries.c.id, exchanges.c.pattern)
-                .join(exchanges)
-                .where(deliveries.c.state == State.DELIVERING, deliveries.c.lease_until < to_micros(now))
-                .limit(1000)
-            ).all()
-            if not rows:
-                return 0
-            moves: dict[State, list[int]] = {State.WAITING: [], State.DEAD: []}
-            for row in rows:
-                moves[State.DEAD if row.pattern == Pattern.REQUEST_REPLY else State.WAITING].append(row.id)
-            for target, ids in moves.items():
-                connection.execute(
-                    update(deliveries)
-                    .where(deliveries.c.id.in_(ids), deliveries.c.state == State.DELIVERING)
-                    .values(state=target, lease_until=None, problem=_LEASE_RAN_OUT)
-                )
-            if moves[State.WAITING]:
-                self._put_in_outbox(connection, dict.fromkeys(moves[State.WAITING], now))
+            self._take_turn(connection)
+            rows = connection.execute(self._statements.stalled, {"now": to_micros(now)}).all()
+            self._write_in(connection, [_stalled(row, now) for row in rows])
             return len(rows)
 
     def replay(self, delivery_ids: Sequence[int], actor: str, reason: str, now: datetime) -> tuple[int, int]:
         """Send dead deliveries again; ``(number of the replay, deliveries moved)``. The attempts so far stay linked."""
         with self._store.writing() as connection:
+            self._take_turn(connection)
             dead = connection.execute(
                 select(deliveries.c.id, deliveries.c.attempt)
                 .join(exchanges)
@@ -655,6 +655,17 @@ class Ledger:
             rows = connection.execute(select(deliveries.c.state, func.count()).group_by(deliveries.c.state))
             return {State(state): number for state, number in rows}
 
+    def unsettled(self) -> dict[State, int]:
+        """How many deliveries are under way or dead. Costs as much as there are of these, not of messages."""
+        with self._store.reading() as connection:
+            return {
+                state: connection.execute(
+                    # The state in the statement itself, not bound: only so does the partial index serve.
+                    select(func.count()).where(deliveries.c.state == literal_column(f"'{state.value}'"))
+                ).scalar_one()
+                for state in (State.DELIVERING, State.DEAD)
+            }
+
     # ── attachments ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def add_attachment(self, sha256: str, agency: AgencyCode, length: int, now: datetime) -> None:
@@ -741,6 +752,21 @@ class _Statements:
         self.held_claims = select(deliveries.c.id, deliveries.c.attempt).where(
             deliveries.c.id.in_(bindparam("ids", expanding=True)), deliveries.c.state == State.DELIVERING
         )
+        self.stalled = (
+            select(
+                deliveries.c.id,
+                deliveries.c.attempt,
+                deliveries.c.receiver,
+                exchanges.c.pattern,
+                exchanges.c.message_id,
+                exchanges.c.manifest_sha256,
+            )
+            .join(exchanges, exchanges.c.id == deliveries.c.exchange_id)
+            # Said in full, not bound: so the partial index serves.
+            .where(deliveries.c.state == literal_column("'delivering'"), deliveries.c.lease_until < bindparam("now"))
+            .order_by(deliveries.c.lease_until)
+            .limit(1000)
+        )
         self.settle = (
             update(deliveries)
             .where(
@@ -791,7 +817,7 @@ _ADD_ATTACHMENT = text(
     "ON CONFLICT (sha256, agency) DO NOTHING"
 )
 
-_LEASE_RAN_OUT = json.dumps({"problem": "internal-failure", "reason": "lease-ran-out", "facts": {}})
+_LEASE_RAN_OUT = {"problem": "internal-failure", "reason": "lease-ran-out", "facts": {}}
 
 _OUTCOMES = {State.DELIVERED: "delivered", State.WAITING: "retried", State.DEAD: "died"}
 
@@ -802,6 +828,11 @@ BUCKETS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 30000
 def _bucket(elapsed: timedelta) -> str:
     milliseconds = elapsed / timedelta(milliseconds=1)
     return next((str(bound) for bound in BUCKETS_MS if milliseconds <= bound), "+Inf")
+
+
+def _microseconds(elapsed: timedelta) -> int:
+    """Never negative: a clock that was set back must not make a total shrink."""
+    return max(0, elapsed // timedelta(microseconds=1))
 
 
 def _of_type(works: Sequence[LedgerWork], kind: type[W]) -> list[tuple[int, W]]:
@@ -875,6 +906,32 @@ def _claim(row: Row[Any]) -> Claim:
         attempts_before=row.deliveries_attempts_before,
         retry_since=from_micros(row.deliveries_retry_since),
         dossier=DossierCode(row.exchanges_dossier) if row.exchanges_dossier else None,
+    )
+
+
+def _stalled(row: Row[Any], now: datetime) -> Settlement:
+    """The end of an attempt that nobody has ended; when it began is not known any more."""
+    calls = row.pattern == Pattern.REQUEST_REPLY
+    leaf = None
+    if calls:
+        hash_, entry = entries.dead(
+            message_id=row.message_id,
+            manifest_sha256=row.manifest_sha256,
+            receiver=row.receiver,
+            attempts=row.attempt,
+            reason="lease-ran-out",
+            at=now,
+        ).leaf()
+        leaf = Leaf(hash=hash_, entry=entry)
+    return Settlement(
+        delivery_id=row.id,
+        attempt=row.attempt,
+        state=State.DEAD if calls else State.WAITING,
+        started_at=now,
+        finished_at=now,
+        problem=_LEASE_RAN_OUT,
+        due_at=None if calls else now,
+        leaf=leaf,
     )
 
 

@@ -594,4 +594,31 @@ REASONS: dict[str, Wording] = {
         "Your system is registered to be called by the bus, not to fetch. Ask the registrar to set mode: inbox.",
         "Hệ thống của bạn đăng ký để trục gọi tới, không phải để tự lấy. Đề nghị quản trị đặt mode: inbox.",
     ),
+    # The web edge (bus/web/).
+    "system-suspended": Wording(
+        "The calling system is suspended or no longer registered. Ask the operator of the bus.",
+        "Hệ thống gọi đang bị tạm ngưng hoặc không còn đăng ký. Hãy liên hệ quản trị trục.",
+    ),
+    "operator-only": Wording(
+        "Only the operator of the bus may do this. Ask the operator.",
+        "Chỉ quản trị trục được thực hiện việc này. Hãy liên hệ quản trị trục.",
+    ),
+    "registry-entry-unknown": Wording(
+        "Nothing in the registry has this code, or it is not yours to see.",
+        "Sổ đăng ký không có mã này hoặc bạn không được xem.",
+    ),
+    "evidence-not-sealed": Wording(
+        "The evidence log has no checkpoint yet. Ask again in a moment.",
+        "Nhật ký chứng cứ chưa có điểm chốt. Hãy thử lại sau giây lát.",
+    ),
+    "evidence-entry-unknown": Wording(
+        "The evidence log has no such entry at this size. Name a position below the size of the checkpoint.",
+        "Nhật ký chứng cứ không có mục này ở kích thước đó. Hãy nêu vị trí nhỏ hơn kích thước của điểm chốt.",
+    ),
+    "evidence-key-gone": Wording(
+        "A key that signed this message is not registered any more, so its evidence cannot be bundled here. "
+        "Ask the operator to register its certificate again as revoked.",
+        "Khóa đã ký thông điệp này không còn đăng ký nên không lập được hồ sơ chứng cứ. "
+        "Hãy đề nghị quản trị đăng ký lại chứng thư ở trạng thái đã thu hồi.",
+    ),
 }

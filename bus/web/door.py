@@ -13,7 +13,7 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from bus.assembly import Bus
 from schemas.message import Envelope, Principal
 from schemas.moment import utc_now
-from schemas.problem import Malformed, TooLarge
+from schemas.problem import Malformed, NotIdentified, NotPermitted, TooLarge
 
 #: W3C Trace Context, level 1: version 00 only, ids that are not all zero.
 _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})")
@@ -64,7 +64,24 @@ def identified_caller(bus: Bus) -> Principal:
     """Who asks, for calls without a message: the owner of the bearer token, not suspended. Raises NotIdentified."""
     headers = {"authorization": request.headers.get("Authorization", "")}
     principal = bus.identification.identify_caller(headers, received_at())
+    system = bus.directory.current().system(principal.system)
+    # A token lives ten minutes; a suspension is at once. The operator's own system needs no entry to be let in.
+    if (system is None and not is_operator(bus, principal)) or (system is not None and system.suspended):
+        raise NotIdentified("system-suspended")
     structlog.contextvars.bind_contextvars(sender=principal.agency, system=principal.system)
+    return principal
+
+
+def is_operator(bus: Bus, principal: Principal) -> bool:
+    """Does the bus's own system ask? Its tokens are minted on the bus's own machine (`lgsp key operator-token`)."""
+    return principal.system == bus.settings.system
+
+
+def operator(bus: Bus) -> Principal:
+    """The caller, if it is the operator. Raises NotIdentified, NotPermitted(operator-only)."""
+    principal = identified_caller(bus)
+    if not is_operator(bus, principal):
+        raise NotPermitted("operator-only")
     return principal
 
 

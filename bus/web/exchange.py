@@ -16,21 +16,19 @@ from schemas.message import Principal, Receipt
 from schemas.moment import to_wire
 from schemas.problem import Malformed, NotFound, TooLarge
 
-RECEIPT = {
-    "type": "object",
-    "required": ["message_id", "state", "received_at", "receivers", "leaf", "receipt"],
-    "properties": {
-        "message_id": {"type": "string", "format": "uuid"},
-        "state": {"const": "accepted"},
-        "received_at": {"type": "string", "format": "date-time"},
-        "receivers": {"type": "array", "items": {"type": "string"}},
-        "leaf": {"type": "string", "description": "RFC 6962 leaf hash in the evidence log, hex"},
-        "receipt": {"type": "string", "description": "compact JWS by the bus over the same facts"},
-    },
-}
+RECEIPT = {"$ref": "#/components/schemas/Receipt"}
 
 _HEADERS = (
-    Parameter(name="Lgsp-Manifest", place="header", meaning="The sender's manifest as compact JWS (grade signed)"),
+    Parameter(
+        name="Lgsp-Manifest",
+        place="header",
+        meaning="The sender's manifest as compact JWS (grade signed)",
+        schema={
+            "type": "string",
+            "contentMediaType": "application/jose",
+            "contentSchema": {"$ref": "#/components/schemas/Manifest"},
+        },
+    ),
     Parameter(name="Lgsp-Service", place="header", meaning="Without a manifest: `code` or `code/version`"),
     Parameter(name="Lgsp-Receiver", place="header", meaning="Without a manifest: agency codes, comma-separated"),
     Parameter(name="Lgsp-Message-Id", place="header", meaning="Without a manifest: a UUID; a retry repeats it"),
@@ -94,7 +92,7 @@ def exchange_surface(bus: Bus) -> Blueprint:
     def status(message_id: str) -> Response:
         """For the sender and the receivers of the message only; to all others it does not exist."""
         principal = identified_caller(bus)
-        return json_response(status_document(_own_exchange(bus, principal, message_id)))
+        return json_response(status_document(own_exchange(bus, principal, message_id)))
 
     @routes.get("/v1/exchange/<message_id>/receipt")
     @describe(
@@ -115,7 +113,7 @@ def exchange_surface(bus: Bus) -> Blueprint:
     )
     def receipt(message_id: str) -> Response:
         """Compact JWS each (`typ: lgsp-receipt+jws`); verify them with the keys at `/v1/keys`."""
-        record = _own_exchange(bus, identified_caller(bus), message_id)
+        record = own_exchange(bus, identified_caller(bus), message_id)
         receipts = [
             {"receiver": delivery.receiver, "receipt": delivery.receipt_jws}
             for delivery in record.deliveries
@@ -126,7 +124,7 @@ def exchange_surface(bus: Bus) -> Blueprint:
     return routes
 
 
-def _own_exchange(bus: Bus, principal: Principal, message_id: str) -> ExchangeRecord:
+def own_exchange(bus: Bus, principal: Principal, message_id: str) -> ExchangeRecord:
     """The message, if the caller is a party to it. Raises NotFound: what is not yours does not exist."""
     try:
         record = bus.ledger.find(MessageId(message_id))
