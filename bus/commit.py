@@ -47,18 +47,22 @@ class GroupCommit(Generic[Work]):
         self._commit = commit
         self._mutex = threading.Lock()
         self._queue: list[_Waiter[Work]] = []
-        self._led = False
+        self._leader: _Waiter[Work] | None = None
 
     def submit(self, work: Work) -> Any:
         """Write ``work`` and return its result once it is on disk; raises what the commit said of it."""
         waiter = _Waiter(work)
         with self._mutex:
             self._queue.append(waiter)
-            leads, self._led = not self._led, True
-        if not leads:
+            if self._leader is None:
+                self._appoint()
+        try:
             waiter.gate.acquire()  # opened when our group is on disk, or when it is our turn to lead
-        if not waiter.done:
-            self._lead()
+            if not waiter.done:
+                self._lead()
+        except BaseException:  # this thread is told to end: nobody may wait for it to lead
+            self._withdraw(waiter)
+            raise
         if waiter.error is not None:
             raise waiter.error
         return waiter.result
@@ -71,14 +75,24 @@ class GroupCommit(Generic[Work]):
         try:
             self._write(group)
         finally:
-            with self._mutex:
-                successor = self._queue[0] if self._queue else None
-                self._led = successor is not None
             for waiter in group:
                 waiter.done = True
                 waiter.gate.release()
-            if successor is not None:
-                successor.gate.release()
+            with self._mutex:
+                self._appoint()
+
+    def _appoint(self) -> None:
+        """The first in the queue leads next. Called with the mutex held, when nobody leads or the leader is done."""
+        self._leader = self._queue[0] if self._queue else None
+        if self._leader is not None:
+            self._leader.gate.release()
+
+    def _withdraw(self, waiter: _Waiter[Work]) -> None:
+        with self._mutex:
+            if waiter in self._queue:
+                self._queue.remove(waiter)
+            if self._leader is waiter:
+                self._appoint()
 
     def _write(self, group: Sequence[_Waiter[Work]]) -> None:
         try:

@@ -65,13 +65,16 @@ class Delivery:
 
     def deliver(self, claim: Claim) -> Outcome:
         """Steps 7 and 8 for a claimed delivery whose place in the bulkhead is taken: call the receiver, write how it
-        ended. Never raises for what the receiver did; the outcome says it."""
+        ended. Never raises for what the receiver did; the outcome says it. Raises when the end cannot be written (the
+        registry or the store is out of reach): then the lease runs out."""
         started = time.monotonic()
         started_at = utc_now()
         outcome = self._call(claim)  # 7
-        decision = self._decide(claim, outcome.problem)  # 8
-        self._settle(self._settlement(claim, outcome, decision, started_at))
-        self._bulkheads.leave(claim.system, healthy=_answered(outcome.problem))
+        try:
+            decision = self._decide(claim, outcome.problem)  # 8
+            self._settle(self._settlement(claim, outcome, decision, started_at))
+        finally:
+            self._bulkheads.leave(claim.system, healthy=_answered(outcome.problem))
         self._log(claim, outcome, decision, time.monotonic() - started)
         return outcome
 

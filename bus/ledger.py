@@ -909,7 +909,7 @@ def _claim(row: Row[Any]) -> Claim:
     )
 
 
-def _stalled(row: Row[Any], now: datetime) -> Settlement:
+def _stalled(row: Any, now: datetime) -> Settlement:
     """The end of an attempt that nobody has ended; when it began is not known any more."""
     calls = row.pattern == Pattern.REQUEST_REPLY
     leaf = None

@@ -6,10 +6,12 @@ a line: what may be logged is listed in :data:`LOGGED`, everything else is dropp
 
 from __future__ import annotations
 
+import atexit
 import logging
 import sys
 import threading
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 import orjson
@@ -32,6 +34,8 @@ def configure_logs(level: str, stream: TextIO | None = None) -> None:
     """Send every log line of this process to ``stream`` (standard error) as JSON. Call once, at start."""
     number = getattr(logging, level.upper())
     output = _BufferedLines((stream or sys.stderr).buffer)
+    #: The last words of a process are the ones that are looked for.
+    atexit.register(output.write_out)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -51,6 +55,21 @@ def configure_logs(level: str, stream: TextIO | None = None) -> None:
 def get_logger() -> Any:
     """The logger, whatever it was configured to be."""
     return structlog.get_logger()
+
+
+@contextmanager
+def no_logs() -> Iterator[None]:
+    """Write no lines meanwhile: for commands that open the bus to look into it, and whose output is for people."""
+    before = structlog.get_config()
+    silent = {
+        "wrapper_class": structlog.make_filtering_bound_logger(logging.CRITICAL),
+        "cache_logger_on_first_use": False,
+    }
+    structlog.configure(**(before | silent))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 def _keep_only_logged(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -77,7 +96,7 @@ class _BufferedLines:
         with self._mutex:
             self._lines.append(line)
             if self._timer is None:
-                self._timer = threading.Timer(FLUSH_SECONDS, self._flush_now)
+                self._timer = threading.Timer(FLUSH_SECONDS, self.write_out)
                 self._timer.daemon = True
                 self._timer.start()
         return len(line)
@@ -85,7 +104,8 @@ class _BufferedLines:
     def flush(self) -> None:
         """structlog flushes after each line; the timer decides when the bytes really go out."""
 
-    def _flush_now(self) -> None:
+    def write_out(self) -> None:
+        """Everything so far goes out now."""
         with self._mutex:
             lines, self._lines, self._timer = self._lines, [], None
         if lines:

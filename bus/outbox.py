@@ -51,14 +51,19 @@ class Relay:
         self._poll_seconds = poll_seconds
         self._mutex = threading.Lock()
         self._settled: list[Settlement] = []
-        self._in_flight = 0
+        self._in_flight: set[tuple[int, int]] = set()
         self._stopping = threading.Event()
 
     def settle(self, settlement: Settlement) -> None:
         """Note how a claim ended; it is written in the next turn, or its lease runs out and it happens again."""
         with self._mutex:
             self._settled.append(settlement)
-            self._in_flight -= 1
+            self._in_flight.discard((settlement.delivery_id, settlement.attempt))
+
+    def forget(self, claim: Claim) -> None:
+        """A claim has come to its end, settled or not: nobody waits for it any more. Unsettled, its lease runs out."""
+        with self._mutex:
+            self._in_flight.discard((claim.delivery_id, claim.attempt))
 
     def stop(self) -> None:
         """Claim nothing more; `run` returns when what is in flight has ended and is written."""
@@ -76,7 +81,7 @@ class Relay:
                 time.sleep(_REST_SECONDS)
                 continue
             with self._mutex:
-                unwritten, in_flight = len(self._settled), self._in_flight
+                unwritten, in_flight = len(self._settled), len(self._in_flight)
             if self._stopping.is_set() and not in_flight and not unwritten:
                 return
             spent = time.monotonic() - begun
@@ -100,7 +105,7 @@ class Relay:
                 self._settled = settled + self._settled
             raise
         with self._mutex:
-            self._in_flight += len(claims)
+            self._in_flight.update((claim.delivery_id, claim.attempt) for claim in claims)
         for claim in claims:
             self._bulkheads.enter(claim.system)
             self._start(claim)
@@ -109,7 +114,7 @@ class Relay:
     def _places(self, now: datetime) -> dict[SystemCode, int]:
         """How many deliveries may start for each system that something is due for."""
         with self._mutex:
-            free = self._most_at_once - self._in_flight
+            free = self._most_at_once - len(self._in_flight)
         directory = self._directory.current()
         places: dict[SystemCode, int] = {}
         for code, due_at in self._broker.systems_due(now):

@@ -6,6 +6,7 @@ A bad value stops the start with the variable's name and what was expected.
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -166,20 +167,28 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 def _convert(name: str, value: Any, wanted: type) -> Any:
     try:
-        return wanted(value)
-    except (TypeError, ValueError):
+        converted = wanted(value)
+    except (TypeError, ValueError, OverflowError):
         raise BadSetting(f"{name}: expected {wanted.__name__}") from None
+    # TOML has types of its own: `port = 80.5`, `port = true` and a list for a text are mistakes, not conversions.
+    mistaken = isinstance(value, bool | list | dict) or (wanted is int and isinstance(value, float))
+    if mistaken or (isinstance(converted, float) and not math.isfinite(converted)):
+        raise BadSetting(f"{name}: expected {wanted.__name__}")
+    return converted
 
 
 def _check(settings: Settings) -> None:
     positive = (
         "port", "serve_processes", "clock_skew_seconds", "max_body_bytes", "max_attachment_bytes", "lease_seconds",
         "deliveries_at_once", "request_reply_timeout_seconds", "poll_seconds", "checkpoint_seconds",
-        "breaker_failures", "read_timeout_seconds",
+        "breaker_failures", "read_timeout_seconds", "sandbox_port",
     )  # fmt: skip
     for name in positive:
         if getattr(settings, name) <= 0:
             raise BadSetting(f"{variable_name(name)}: must be more than 0")
+    for name in ("breaker_open_seconds", "strangers_recorded_per_second"):
+        if getattr(settings, name) < 0:
+            raise BadSetting(f"{variable_name(name)}: must not be negative")
     if settings.port > 65535 or settings.sandbox_port > 65535:
         raise BadSetting("LGSP_PORT and LGSP_SANDBOX_PORT: must be at most 65535")
     if settings.log_level.lower() not in {"debug", "info", "warning", "error"}:

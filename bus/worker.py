@@ -10,6 +10,7 @@ from bus.assembly import Bus
 from bus.broker.embedded import EmbeddedBroker
 from bus.logs import get_logger
 from bus.outbox import Relay
+from bus.records import Claim
 from schemas.moment import utc_now
 
 log = get_logger()
@@ -30,7 +31,7 @@ class Worker:
             broker=self._broker,
             directory=bus.directory,
             bulkheads=bus.bulkheads,
-            start=lambda claim: self._pool.submit(self._delivery.deliver, claim),
+            start=lambda claim: self._pool.submit(self._deliver, claim),
             most_at_once=settings.deliveries_at_once,
             poll_seconds=settings.poll_seconds,
         )
@@ -61,6 +62,14 @@ class Worker:
     def stop(self) -> None:
         """Claim nothing more and end when what is in flight is written. Safe to call from a signal handler's thread."""
         self._relay.stop()
+
+    def _deliver(self, claim: Claim) -> None:
+        try:
+            self._delivery.deliver(claim)
+        except Exception:  # the registry or a key is out of reach: the lease runs out and it happens again
+            log.exception("delivery.failed", delivery_id=claim.delivery_id, system=claim.system)
+        finally:
+            self._relay.forget(claim)
 
     def _every(self, period: float, task: Callable[[], None]) -> None:
         while not self._stopping.wait(period):

@@ -100,6 +100,7 @@ _advance = (
     .values(size=evidence_head.c.size + bindparam("count"))
     .returning(evidence_head.c.size)
 )
+_lock_head = select(evidence_head.c.size).where(evidence_head.c.name == _APPENDED).with_for_update()
 _move_sealed = (
     update(evidence_head)
     .where(evidence_head.c.name == _SEALED, evidence_head.c.size == bindparam("old"))
@@ -174,6 +175,13 @@ class EvidenceLog:
         missing = [{"name": name, "size": 0} for name in (_APPENDED, _SEALED) if name not in present]
         if missing:
             connection.execute(insert(evidence_head), missing)
+
+    def lock(self, connection: Connection) -> None:
+        """Wait until no other transaction appends, and let none append before this one has ended.
+
+        For writers that must look before they append. SQLite has one writer at a time anyway and ignores it.
+        """
+        connection.execute(_lock_head)
 
     def append(self, connection: Connection, entries: Sequence[tuple[bytes, bytes]]) -> int:
         """Append (leaf hash, entry) pairs in order and return the position of the first.
