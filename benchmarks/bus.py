@@ -1,4 +1,4 @@
-"""The bus as the measurements run it: a fresh home, one sender, one receiver at the sink, evidence on, full durability."""
+"""The bus as the measurements run it: fresh home, one sender, one receiver at the sink, evidence on, full durability."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from registry.model import (
     Certificate,
     DeliveryMode,
     Endpoint,
+    Entry,
     Grant,
     Ordering,
     Pattern,
@@ -80,7 +81,7 @@ def start_bus(
 
 def _register(settings: Settings, key: SigningKey, sink_url: str) -> None:
     certificate = read_certificate(key.certificate_pem)
-    entries = [
+    entries: list[Entry] = [
         Agency(code=AgencyCode("H99"), name="Tỉnh Thử Nghiệm"),
         Agency(code=SENDER, name="Sở Mẫu", parent=AgencyCode("H99")),
         Agency(code=RECEIVER, name="Sở Nhận", parent=AgencyCode("H99")),

@@ -19,6 +19,7 @@ from registry.directory import MAX_TREE_DEPTH, Directory, entry_key
 from registry.model import Agency, DeliveryMode, Entry, Grant, Service, Stage, System
 from schemas.moment import to_wire
 from schemas.problem import FieldError, Malformed, Refused
+from schemas.validation import compile_schema
 
 #: Facts of an open service that may change without a new version: none of them breaks a caller that worked yesterday.
 CHANGEABLE_WHEN_OPEN = frozenset({"name", "stage", "sunset", "retry"})
@@ -129,7 +130,7 @@ def changed_directory(directory: Directory, changes: Changes) -> Directory:
 def check_changes(directory: Directory, changes: Changes) -> None:
     """Raises Malformed(registry-inconsistent) with everything that would be wrong after the changes."""
     after = changed_directory(directory, changes)
-    errors = [*_broken_versions(changes), *_broken_schemas(after, changes), *inconsistencies(after)]
+    errors = [*_broken_versions(changes), *_broken_schemas(changes), *inconsistencies(after)]
     if errors:
         raise Malformed("registry-inconsistent", errors=errors[:MAX_ERRORS])
 
@@ -258,17 +259,19 @@ def _broken_versions(changes: Changes) -> Iterator[FieldError]:
                 yield _error(after, "stage", "cannot go back once published")
 
 
-def _broken_schemas(after: Directory, changes: Changes) -> Iterator[FieldError]:
+def _broken_schemas(changes: Changes) -> Iterator[FieldError]:
     for step in changes.steps:
         if not isinstance(step.after, Service):
             continue
-        for field, compiled in (("schema", after.schema_for), ("reply_schema", after.reply_schema_for)):
+        for field in ("schema", "reply_schema"):
             document = getattr(step.after, field)
+            if document is None:
+                continue
             language = "xml" if isinstance(document, str) else "json"
-            if document is not None and not any(language in taken for taken in step.after.content_types):
+            if not any(language in taken for taken in step.after.content_types):
                 yield _error(step.after, field, "is of a language that none of the content types has")
             try:
-                compiled(step.after)
+                compile_schema(document)  # the full check of a registration, not only the compiling
             except Malformed as problem:
                 yield from problem.errors or [_error(step.after, field, problem.detail())]
 

@@ -293,7 +293,7 @@ def payload_schema(service: Service, side: str) -> PayloadSchema:
     """Compile one side (``request`` or ``reply``) of a service's contract."""
     document = service.schema if side == "request" else service.reply_schema
     if document is not None:
-        return compile_schema(document)
+        return compile_schema(document, registered=True)  # the registration checked it
     return WELL_FORMED_JSON if service.content_types == ("application/json",) else AS_DECLARED
 
 

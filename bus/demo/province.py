@@ -1,0 +1,164 @@
+"""Sets the demonstration's province up: keys of its members, registry, secrets, and the three processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bus.assembly import Bus, open_bus
+from bus.settings import Settings, child_environment
+from bus.setup import initialise
+from connectors.client import AgencyClient
+from connectors.sandbox.credentials import open_credentials
+from registry.manifests import plan, read_manifests
+from schemas.identifiers import SystemCode
+from security.keys import SigningKey
+
+#: Members that sign for themselves in the story.
+SIGNING = (SystemCode("G99/cong-dvc"), SystemCode("H99.15/mot-cua"), SystemCode("H99.20/van-thu"))
+#: Sealed secret → twin that it logs in to.
+_SECRETS = {
+    "national-portal": "national_portal",
+    "one-stop": "one_stop",
+    "business-registry": "business_registry",
+}
+_READY_SECONDS = 60.0
+_STOP_SECONDS = 20.0
+
+
+class ProvinceFailed(RuntimeError):
+    """A process of the demonstration did not come up or ended; the text says which and where its log is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Province:
+    """A running province."""
+
+    settings: Settings
+    #: This process's own view of the bus, for looking at the ledger as an operator.
+    bus: Bus
+    members_folder: Path
+
+    @property
+    def bus_url(self) -> str:
+        return self.settings.public_url
+
+    @property
+    def sandbox_url(self) -> str:
+        return f"http://{self.settings.host}:{self.settings.sandbox_port}"
+
+    def client(self, system: SystemCode) -> AgencyClient:
+        """What the member's own software would use."""
+        key = SigningKey.load(self.members_folder / f"{file_name(system)}.pem")
+        return AgencyClient(self.bus_url, key, system=system, bus_keys=self.bus.ring.public_jwks())
+
+    def sandbox(self, path: str, document: Any = None) -> Any:
+        """Ask the sandbox's controls: GET, or PUT when there is something to say."""
+        data = None if document is None else json.dumps(document).encode()
+        request = urllib.request.Request(  # noqa: S310  # the address is this machine's
+            f"{self.sandbox_url}/_sandbox{path}",
+            data=data,
+            method="GET" if data is None else "PUT",
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+            return json.load(answer)
+
+
+@contextmanager
+def running_province(settings: Settings) -> Iterator[Province]:
+    """The province with its processes up; they are stopped, by their own ids, on the way out.
+
+    Raises ProvinceFailed, OSError.
+    """
+    members = settings.home / "members"
+    initialise(settings)
+    _make_member_keys(members)
+    bus = open_bus(settings)
+    with ExitStack() as stack:
+        stack.callback(bus.close)
+        credentials = open_credentials(settings.sandbox_credentials_path)
+        _register(bus, settings, members)
+        for name, twin in _SECRETS.items():
+            bus.registry.put_secret(name, bus.secrets.seal(name, credentials[twin].encode()), "demo")
+        for name, module in (
+            ("sandbox", "bus.web.sandbox_server"),
+            ("serve", "bus.web.server"),
+            ("work", "bus.work"),
+        ):
+            stack.enter_context(_process(name, module, settings))
+        province = Province(settings=settings, bus=bus, members_folder=members)
+        _wait_for(f"{province.sandbox_url}/_sandbox", "sandbox")
+        _wait_for(f"{province.bus_url}/v1/keys", "serve")
+        yield province
+
+
+def file_name(system: SystemCode) -> str:
+    return system.replace("/", "-")
+
+
+def _make_member_keys(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for system in SIGNING:
+        path = folder / f"{file_name(system)}.pem"
+        if not path.exists():
+            SigningKey.generate(name=system).save(path)
+        key = SigningKey.load(path)
+        path.with_suffix(".crt").write_text(key.certificate_pem, encoding="ascii")
+
+
+def _register(bus: Bus, settings: Settings, folder: Path) -> None:
+    """Write the manifests beside the certificates, as a registrar would have them, and apply them."""
+    here = Path(__file__).parent
+    schemas = os.path.relpath(here.parent.parent / "schemas", folder)
+    text = (here / "province.yaml").read_text(encoding="utf-8")
+    text = text.replace("{sandbox}", f"http://{settings.host}:{settings.sandbox_port}").replace("{schemas}", schemas)
+    manifest = folder / "province.yaml"
+    manifest.write_text(text, encoding="utf-8")
+    bus.registry.apply(plan(bus.registry.load(), read_manifests([manifest])), "demo")
+
+
+@contextmanager
+def _process(name: str, module: str, settings: Settings) -> Iterator[None]:
+    log = settings.home / f"{name}.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module],
+            env=child_environment(settings),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+        try:
+            yield
+            if process.poll() is not None:
+                raise ProvinceFailed(f"lgsp {name} ended by itself; see {log}")
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_for(url: str, name: str) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(url, timeout=2):  # noqa: S310  # the address is this machine's
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    raise ProvinceFailed(f"lgsp {name} did not answer within {_READY_SECONDS:.0f} s; see its log in the home folder")

@@ -1,0 +1,342 @@
+"""The story of one dossier: what happens, step by step, and the proof that it did.
+
+Each step does something that a member or a partner would do, then looks where only the truth is (the ledger, the twins'
+own memory, the offline verifier) and fails unless it really happened.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from uuid6 import uuid7
+
+from bus.demo.province import Province
+from bus.records import State
+from connectors.client import AgencyClient
+from schemas.identifiers import DossierCode, MessageId, SystemCode
+from schemas.message import Receipt
+from schemas.moment import VIETNAM, utc_now
+from schemas.problem import NotIdentified, Problem, SchemaViolation
+from security.keys import SigningKey
+
+PORTAL = SystemCode("G99/cong-dvc")
+ONE_STOP = SystemCode("H99.15/mot-cua")
+WARD = SystemCode("H99.20/van-thu")
+PURPOSE = "giai-quyet-tthc"
+_VERIFIER = Path(__file__).parent.parent.parent / "security" / "verifier.py"
+_EXAMPLE = Path(__file__).parent.parent.parent / "schemas" / "examples" / "dossier.json"
+#: Nothing in the story should take longer than this, even on a busy laptop.
+_PATIENCE_SECONDS = 60.0
+
+
+class StepFailed(AssertionError):
+    """What should have happened did not."""
+
+
+class Title(NamedTuple):
+    en: str
+    vi: str
+
+
+@dataclass(slots=True)
+class Account:
+    """What the story sent, and what became of it: message ids by outcome."""
+
+    sent: list[MessageId] = field(default_factory=list)
+    delivered: list[MessageId] = field(default_factory=list)
+    retried: list[MessageId] = field(default_factory=list)
+    refused: list[MessageId] = field(default_factory=list)
+    dead: list[MessageId] = field(default_factory=list)
+
+
+class Story:
+    """Plays once against a running province. ``tell`` gets one line of detail at a time."""
+
+    def __init__(self, province: Province, tell: Callable[[str], None]) -> None:
+        self._province = province
+        self._tell = tell
+        self._portal = province.client(PORTAL)
+        self._one_stop = province.client(ONE_STOP)
+        self._ward = province.client(WARD)
+        self.account = Account()
+        self._today = utc_now().astimezone(VIETNAM)
+        # A new number each time, so that a story told twice in one home is two dossiers.
+        self._number = int(self._today.strftime("%H%M%S")) * 10
+        self.dossier = self._new_dossier()
+
+    def steps(self) -> list[tuple[Title, Callable[[], None]]]:
+        """The table of contents."""
+        return [
+            (Title("A citizen files a birth registration on the national portal; it reaches the one-stop",
+                   "Công dân nộp hồ sơ khai sinh trên Cổng quốc gia; hồ sơ về một cửa"), self.file_dossier),
+            (Title("The portal is unsure and sends it again: one receipt, one dossier",
+                   "Cổng không chắc và gửi lại: một biên nhận, một hồ sơ"), self.send_again),
+            (Title("The one-stop asks the business registry and gets a proven answer",
+                   "Một cửa tra CSDL doanh nghiệp và nhận trả lời có chứng cứ"), self.ask_registry),
+            (Title("Dossier and progress go to the national portal",
+                   "Đồng bộ hồ sơ và tiến độ lên Cổng quốc gia"), self.report_progress),
+            (Title("The result goes to two agencies at once; one of them fetches it from its inbox",
+                   "Gửi kết quả cho hai đơn vị; một đơn vị tự lấy từ hộp nhận"), self.notify_two),
+            (Title("An answer is lost on the way: the portal gets the dossier twice and keeps one",
+                   "Mất phản hồi giữa đường: Cổng nhận hai lần, chỉ giữ một hồ sơ"), self.lose_an_answer),
+            (Title("The portal is down: messages wait, it returns, they drain",
+                   "Cổng ngừng hoạt động: thông điệp chờ, Cổng trở lại, thông điệp đi hết"), self.outage),
+            (Title("The portal rejects a dossier for good: dead letter, mended, sent again",
+                   "Cổng từ chối hẳn một hồ sơ: vào danh sách lỗi, được xử lý và gửi lại"), self.dead_letter),
+            (Title("A payload that breaks its schema and a stranger's key are refused",
+                   "Từ chối dữ liệu sai lược đồ và khóa lạ"), self.refusals),
+            (Title("The evidence of the first message is verified offline; one flipped byte, and the verifier says no",
+                   "Kiểm chứng ngoại tuyến thông điệp đầu; sửa một byte thì bị bác"), self.prove),
+        ]  # fmt: skip
+
+    # ── the steps ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def file_dossier(self) -> None:
+        receipt = self._send(self._portal, "dossier.transfer", ["H99.15"], self._dossier_payload(), purpose=PURPOSE)
+        self._delivered(receipt)
+        profiles = self._twin("one_stop")
+        self._expect(str(self.dossier) in json.dumps(profiles), "the one-stop has the dossier")
+        self._first = receipt
+
+    def send_again(self) -> None:
+        again = self._portal.send(
+            "dossier.transfer", ["H99.15"], self._dossier_payload(), dossier=self.dossier, purpose=PURPOSE,
+            message_id=self._first.message_id,
+        )  # fmt: skip
+        self._expect(again == self._first, "the second answer is the first receipt")
+        record = self._province.bus.ledger.find(self._first.message_id)
+        self._expect(record is not None and len(record.deliveries[0].attempts) == 1, "it was delivered once")
+
+    def ask_registry(self) -> None:
+        message_id = self._new_message_id()
+        reply = self._one_stop.call(
+            "enterprise.detail", "G99.12", {"msdn": "9900000016"}, dossier=self.dossier, purpose=PURPOSE,
+            message_id=message_id,
+        )  # fmt: skip
+        name = json.loads(reply.body)["MainInformation"]["NAME"]
+        self._expect(name == "CÔNG TY TNHH MẪU", "the registry knows the enterprise")
+        self.account.delivered.append(message_id)
+        self._tell(f"9900000016 → {name}")
+
+    def report_progress(self) -> None:
+        self._delivered(self._send(self._one_stop, "dossier.sync", ["G99"], self._dossier_payload()))
+        rows = [self._progress_row(number) for number in range(12)]
+        self._delivered(self._send(self._one_stop, "dossier.progress", ["G99"], {"data": rows}))
+        state = self._twin("national_portal")
+        self._expect(self.dossier in state["dossiers"], "the portal has the dossier")
+        self._expect(len(state["progress"][self.dossier]) == 12, "the portal has every progress row, once")
+
+    def notify_two(self) -> None:
+        notice = {
+            "MaHoSo": self.dossier,
+            "TrichYeu": "Trả kết quả đăng ký khai sinh",
+            "NgayTra": self._today.date().isoformat(),
+        }
+        receipt = self._send(self._one_stop, "result.notice", ["H99.16", "H99.20"], notice)
+        got = None
+        for delivery in self._ward.inbox(wait=20):
+            delivery.ack()
+            if delivery.manifest.message_id == receipt.message_id:
+                got = json.loads(delivery.body)
+                break
+        self._expect(got == notice, "the ward fetched the very notice from its inbox")
+        self._delivered(receipt)
+        self._expect(receipt.message_id in self._twin("generic")["arrivals"], "the department has it too")
+
+    def lose_an_answer(self) -> None:
+        before = self._twin("national_portal")
+        self._dial("national_portal", [{"service": "DongBoHoSoMC", "kind": "truncate", "count": 1}])
+        self._on_new_dossier()
+        receipt = self._send(self._one_stop, "dossier.sync", ["G99"], self._dossier_payload())
+        self._delivered(receipt, retried=True)
+        after = self._twin("national_portal")
+        self._expect(len(after["dossiers"]) == len(before["dossiers"]) + 1, "the portal keeps one dossier")
+
+    def outage(self) -> None:
+        self._dial("national_portal", [{"service": "*", "kind": "status", "status": 503}])
+        receipts = []
+        for _ in range(6):
+            self._on_new_dossier()
+            receipts.append(self._send(self._one_stop, "dossier.sync", ["G99"], self._dossier_payload()))
+        self._until(lambda: self._waiting("G99/cong-dvc") == len(receipts), "the messages wait")
+        self._until(lambda: any(self._attempts(r) for r in receipts), "the bus has tried")
+        self._tell(f"{self._waiting('G99/cong-dvc')} đang chờ / waiting")
+        self._dial("national_portal", [])
+        for receipt in receipts:
+            self._delivered(receipt, retried=self._attempts(receipt) > 0)
+        self._expect(self._waiting("G99/cong-dvc") == 0, "nothing waits any more")
+
+    def dead_letter(self) -> None:
+        self._dial(
+            "national_portal",
+            [
+                {
+                    "service": "DongBoHoSoMC",
+                    "kind": "error",
+                    "code": "-1",
+                    "message": "Không tìm thấy thủ tục",
+                    "count": 1,
+                }
+            ],
+        )
+        self._on_new_dossier()
+        receipt = self._send(self._one_stop, "dossier.sync", ["G99"], self._dossier_payload())
+        self._until(lambda: self._state(receipt) == State.DEAD, "the message is dead")
+        self.account.dead.append(receipt.message_id)
+        ledger = self._province.bus.ledger
+        dead = next(entry for entry in ledger.dead() if entry.message_id == receipt.message_id)
+        self._expect(dead.problem is not None, "the dead-letter list says why")
+        _, moved = ledger.replay([dead.delivery_id], "demo", "thủ tục đã được bổ sung", utc_now())
+        self._expect(moved == 1, "the operator sends it again")
+        self._province.bus.wake.tap()
+        self._delivered(receipt)
+
+    def refusals(self) -> None:
+        wrong = {**self._dossier_payload(), "TrangThaiHoSo": "chín mươi"}
+        message_id = self._new_message_id()
+        problem = self._refused(
+            lambda: self._one_stop.send("dossier.sync", ["G99"], wrong, dossier=self.dossier, message_id=message_id),
+            SchemaViolation,
+        )
+        self._expect(any("TrangThaiHoSo" in error.pointer for error in problem.errors), "the answer says where")
+        self._expect("chín mươi" not in str(problem.errors) + problem.detail(), "the answer echoes no value")
+        self.account.refused.append(message_id)
+        stranger = AgencyClient(self._province.bus_url, SigningKey.generate(name="nobody"), system=ONE_STOP)
+        refused = self._refused(
+            lambda: stranger.send("dossier.sync", ["G99"], self._dossier_payload(), dossier=self.dossier), NotIdentified
+        )
+        self._tell(f"{problem.detail('vi')}  ·  {refused.detail('vi')}")
+
+    def prove(self) -> None:
+        folder = self._province.settings.home / "evidence"
+        folder.mkdir(exist_ok=True)
+        bundle, trust = folder / f"{self._first.message_id}.json", folder / "trust.json"
+        self._until(lambda: self._fetch_bundle(bundle), "the evidence is sealed", every_seconds=0.5)
+        trust.write_bytes(self._get("/v1/evidence/trust"))
+        self._expect(self._verifies(bundle, trust), "the offline verifier accepts the bundle")
+        flipped = folder / "flipped.json"
+        flipped.write_bytes(_flip(bundle.read_bytes()))
+        self._expect(not self._verifies(flipped, trust), "the offline verifier refuses the flipped bundle")
+
+    # ── doing ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _send(
+        self, client: AgencyClient, service: str, receivers: list[str], payload: Mapping[str, Any], purpose: str = ""
+    ) -> Receipt:
+        receipt = client.send(
+            service, receivers, payload, dossier=self.dossier, purpose=purpose, message_id=self._new_message_id()
+        )
+        self._tell(f"{service} {receipt.message_id}")
+        return receipt
+
+    def _new_message_id(self) -> MessageId:
+        message_id = MessageId(str(uuid7()))
+        self.account.sent.append(message_id)
+        return message_id
+
+    def _dossier_payload(self) -> dict[str, Any]:
+        example: dict[str, Any] = json.loads(_EXAMPLE.read_text(encoding="utf-8"))
+        moment = self._today.strftime("%Y%m%d%H%M%S")
+        due = (self._today + timedelta(days=1)).strftime("%Y%m%d170000")
+        return {**example, "MaHoSo": self.dossier, "NgayNopHoSo": moment, "NgayTiepNhan": moment, "NgayHenTra": due}
+
+    def _progress_row(self, number: int) -> dict[str, str]:
+        moment = (self._today + timedelta(minutes=number)).strftime("%Y%m%d%H%M%S")
+        return {
+            "MaHoSo": self.dossier,
+            "NguoiXuLy": "Lê Thị Thử",
+            "ChucDanh": "Công chức hộ tịch",
+            "ThoiDiemXuLy": moment,
+            "PhongBanXuLy": "Tư pháp - Hộ tịch",
+            "NoiDungXuLy": f"Bước {number + 1} - Kiểm tra hồ sơ",
+            "TrangThai": "4",
+        }
+
+    def _on_new_dossier(self) -> None:
+        self.dossier = self._new_dossier()
+
+    def _new_dossier(self) -> DossierCode:
+        self._number += 1
+        return DossierCode(f"H99.15-{self._today:%y%m%d}-{self._number % 10_000_000:07d}")
+
+    def _dial(self, twin: str, faults: list[dict[str, Any]]) -> None:
+        self._province.sandbox(f"/{twin}/faults", faults)
+
+    # ── looking ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _delivered(self, receipt: Receipt, *, retried: bool = False) -> None:
+        self._until(lambda: self._state(receipt) == State.DELIVERED, "the message is delivered")
+        self.account.delivered.append(receipt.message_id)
+        if retried:
+            self._expect(self._attempts(receipt) > 1, "it took more than one attempt")
+            self.account.retried.append(receipt.message_id)
+
+    def _state(self, receipt: Receipt) -> State | None:
+        """The state that all deliveries of a message share; None while they differ."""
+        record = self._province.bus.ledger.find(receipt.message_id)
+        states = {delivery.state for delivery in record.deliveries} if record else set()
+        return states.pop() if len(states) == 1 else None
+
+    def _attempts(self, receipt: Receipt) -> int:
+        record = self._province.bus.ledger.find(receipt.message_id)
+        return sum(len(delivery.attempts) for delivery in record.deliveries) if record else 0
+
+    def _waiting(self, system: str) -> int:
+        return sum(queue.waiting for queue in self._province.bus.ledger.queues() if queue.system == system)
+
+    def _twin(self, name: str) -> Any:
+        return self._province.sandbox(f"/{name}/state")
+
+    def _refused(self, send: Callable[[], object], kind: type[Problem]) -> Problem:
+        try:
+            send()
+        except kind as problem:
+            return problem
+        raise StepFailed("it was refused")
+
+    def _fetch_bundle(self, path: Path) -> bool:
+        try:
+            path.write_bytes(self._get(f"/v1/exchange/{self._first.message_id}/evidence", self._portal.bearer()))
+        except urllib.error.HTTPError:
+            return False
+        return True
+
+    def _get(self, path: str, token: str = "") -> bytes:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        request = urllib.request.Request(self._province.bus_url + path, headers=headers)  # noqa: S310  # our own bus
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+            return bytes(answer.read())
+
+    def _verifies(self, bundle: Path, trust: Path) -> bool:
+        """Ask the verifier as an outsider would: one file, another process, nothing of ours imported."""
+        command = [sys.executable, "-I", str(_VERIFIER), str(bundle), "--trust", str(trust)]
+        return subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0
+
+    def _until(self, true: Callable[[], bool], what: str, every_seconds: float = 0.05) -> None:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not true():
+            if time.monotonic() > deadline:
+                raise StepFailed(what)
+            time.sleep(every_seconds)
+
+    def _expect(self, true: bool, what: str) -> None:
+        if not true:
+            raise StepFailed(what)
+
+
+def _flip(document: bytes) -> bytes:
+    """One bit of one byte in the middle of the longest signed text, so that the JSON stays readable."""
+    longest = max(document.split(b'"'), key=len)
+    at = document.index(longest) + len(longest) // 2
+    other = b"B" if document[at : at + 1] == b"A" else b"A"
+    return document[:at] + other + document[at + 1 :]
