@@ -53,6 +53,7 @@ from schemas.problem import (
     ProviderRejected,
     ProviderTimeout,
     ProviderUnavailable,
+    Refused,
 )
 from security import base64url
 from security.keys import Algorithm, PublicKey, PublicKeyRecord, Signer, checked_public_key, key_id_of
@@ -66,6 +67,7 @@ ASSERTION_SECONDS = 120
 TOKEN_MARGIN_SECONDS = 30
 #: A file of 512 MiB over a 10 Mbit/s line takes about seven minutes.
 TRANSFER_TIMEOUT_SECONDS = 900.0
+_RECEIPT_FACTS = ("message_id", "state", "received_at", "receivers", "leaf")
 #: The JWK Set names keys, not systems, and nothing that checks receipts asks: a placeholder for the bus's own code.
 _BUS = SystemCode("Z00/lgsp")
 
@@ -100,9 +102,10 @@ class InboxDelivery:
         """Tell the bus that this is safely stored: it will not come again."""
         self._client._settle(self.delivery_id, "ack", None)
 
-    def nack(self, reason: str) -> None:
-        """Give it back, to come again later. ``reason`` is shown to operators of both sides: no personal data."""
-        self._client._settle(self.delivery_id, "nack", {"reason": reason})
+    def nack(self, reason: str, *, final: bool = False) -> None:
+        """Give it back: to come again later, or never when ``final`` (it then counts as dead and its sender is told).
+        ``reason`` is shown to operators of both sides: no personal data."""
+        self._client._settle(self.delivery_id, "nack", {"reason": reason[:200], "final": final})
 
     def download(self, attachment: AttachmentReference, path: Path) -> None:
         """Fetch an attachment of this message to ``path``; the file is there only if its digest is right."""
@@ -124,23 +127,28 @@ class AgencyClient:
         http: HttpSettings | None = None,
         timeout_seconds: float = 35.0,
         attempts: int = 5,
+        audience: str = "",
         wait: Callable[[float], None] = time.sleep,
         clock: Callable[[], datetime] = utc_now,
+        language: str = "en",
     ) -> None:
         """``system`` is the registered system whose key this is; ``agency`` is its own unless it speaks for another.
 
         ``bus_keys`` pins the bus's JWK Set; ``provider_keys`` are keys of providers that sign their own replies.
-        ``attempts`` counts tries over a lost connection or a busy bus, all with the same message id.
+        ``attempts`` counts tries over a lost connection or a busy bus, all with the same message id. ``language`` is
+        the one in which the bus shall tell its refusals (``vi``, ``en``).
         """
         self.system = SystemCode(system)
         self.agency = AgencyCode(agency) if agency else self.system.agency
         self._bus_url = bus_url.rstrip("/")
+        self._audience = (audience or bus_url).rstrip("/")
         self._key = key
         self._http = HttpClient(http)
         self._timeout_seconds = timeout_seconds
         self._attempts = attempts
         self._wait = wait
         self._clock = clock
+        self._language = language
         self._lock = threading.Lock()
         self._provider_keys = {record.key_id: record for record in provider_keys}
         self._pinned = bus_keys is not None
@@ -175,8 +183,10 @@ class AgencyClient:
         manifest, body = self._manifest(
             service, receivers, payload, dossier, purpose, user, attachments, content_type, service_version, message_id
         )
-        reply = self._post_exchange(manifest, body)[1]
-        return self._receipt(manifest, reply)
+        jws, reply = self._post_exchange(manifest, body)
+        # The bus may answer an id that was used before with the receipt of that first time, whose manifest was signed
+        # at another moment; a fresh id can only have this one.
+        return self._receipt(manifest, reply, "" if message_id else _signed_payload_sha256(jws))
 
     def call(
         self,
@@ -301,7 +311,7 @@ class AgencyClient:
     ) -> tuple[Manifest, bytes]:
         body = payload if isinstance(payload, bytes) else write_json(payload)
         manifest = Manifest(
-            message_id=MessageId(message_id or str(uuid6.uuid7())),
+            message_id=MessageId(message_id) if message_id else new_message_id(),
             sender=self.agency,
             receivers=tuple(AgencyCode(receiver) for receiver in receivers),
             service=ServiceCode(service),
@@ -327,7 +337,7 @@ class AgencyClient:
         }
         return jws, self._patiently(lambda: self._request("POST", "/v1/exchange", headers, body))
 
-    def _receipt(self, manifest: Manifest, reply: Reply) -> Receipt:
+    def _receipt(self, manifest: Manifest, reply: Reply, manifest_sha256: str) -> Receipt:
         document = _object(reply)
         try:
             receipt = Receipt(
@@ -340,14 +350,18 @@ class AgencyClient:
             )
         except (KeyError, TypeError, ValueError, Problem):
             raise InvalidReply("bus-answer-not-readable") from None
-        self._check_receipt(receipt.receipt, manifest, receipt.leaf)
+        claims = self._check_receipt(receipt.receipt, manifest, manifest_sha256)
+        # Only what is signed may be shown: each fact beside the receipt must be one of the receipt's own.
+        if any(claims.get(name) != document[name] for name in _RECEIPT_FACTS):
+            raise InvalidReply("receipt-not-of-this-message")
         return receipt
 
-    def _check_receipt(self, receipt_jws: str, manifest: Manifest, leaf: str = "") -> Mapping[str, Any]:
-        """The receipt's claims, if the bus signed them and they speak of this manifest."""
+    def _check_receipt(self, receipt_jws: str, manifest: Manifest, manifest_sha256: str) -> Mapping[str, Any]:
+        """The receipt's claims, if the bus signed them and they speak of this manifest (of this very text, where its
+        digest is given)."""
         claims = self._with_bus_keys(lambda find_key: verify_receipt(receipt_jws, find_key))
-        right = claims.get("message_id") == manifest.message_id and (not leaf or claims.get("leaf") == leaf)
-        if not right:
+        right = claims.get("message_id") == manifest.message_id and claims.get("receivers") == list(manifest.receivers)
+        if not right or (manifest_sha256 and claims.get("manifest_sha256") != manifest_sha256):
             raise InvalidReply("receipt-not-of-this-message")
         return claims
 
@@ -363,7 +377,6 @@ class AgencyClient:
             and manifest.sender == request.receivers[0]
             and manifest.request_manifest_sha256 == _signed_payload_sha256(request_jws)
             and manifest.body_sha256 == sha256_hex(reply.body)
-            and (verified.key.attests or verified.key.speaks_for(manifest.sender))
         )
         if not belongs:
             raise InvalidReply("reply-not-of-this-request")
@@ -387,11 +400,12 @@ class AgencyClient:
             raise InvalidReply("bus-answer-not-readable") from None
         try:
             manifest = Manifest.from_claims(read_json(_signed_payload(manifest_jws)))
-            claims = self._check_receipt(receipt_jws, manifest)
-            right = claims.get("manifest_sha256") == _signed_payload_sha256(
-                manifest_jws
-            ) and manifest.body_sha256 == sha256_hex(body)
-        except Problem:
+            self._check_receipt(receipt_jws, manifest, _signed_payload_sha256(manifest_jws))
+            right = manifest.body_sha256 == sha256_hex(body)
+        except (Refused, InvalidReply) as problem:
+            # A pinned key set that the bus has outgrown says nothing about this message: tell the operator instead.
+            if problem.reason == "key-unknown":
+                raise
             right = False
         if not right:
             self._settle(delivery_id, "nack", {"reason": "receipt-not-of-this-message"})
@@ -407,7 +421,7 @@ class AgencyClient:
             _client=self,
         )
 
-    def _settle(self, delivery_id: str, verdict: str, document: Mapping[str, str] | None) -> None:
+    def _settle(self, delivery_id: str, verdict: str, document: Mapping[str, Any] | None) -> None:
         target = f"/v1/inbox/{quote(delivery_id, safe='')}/{verdict}"
         _expect(self._authorised("POST", target, body=write_json(document or {})))
 
@@ -419,7 +433,7 @@ class AgencyClient:
         return self._http.request(
             method,
             self._bus_url + target,
-            headers=headers,
+            headers={"Accept-Language": self._language, **headers},
             body=body,
             timeout_seconds=self._timeout_seconds + extra_seconds,
         )
@@ -443,11 +457,10 @@ class AgencyClient:
         with self._lock:
             if self._token and time.monotonic() < self._token_until:
                 return self._token
-            endpoint = f"{self._bus_url}/v1/oauth/token"
             form = {
                 "grant_type": "client_credentials",
                 "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-                "client_assertion": client_assertion(self.system, endpoint, self._key, self._clock()),
+                "client_assertion": client_assertion(self.system, self._audience, self._key, self._clock()),
             }
             reply = _expect(
                 self._request(
@@ -509,13 +522,21 @@ class AgencyClient:
         self._bus_keys = read_key_set(_object(reply))
 
 
+def new_message_id() -> MessageId:
+    """A fresh UUID of version 7: made before the first try, so that every repetition bears the same one."""
+    return MessageId(str(uuid6.uuid7()))
+
+
 def client_assertion(system: SystemCode, audience: str, key: Signer, now: datetime) -> str:
-    """A ``private_key_jwt`` (RFC 7523): this system's signed word that it asks for a token, good for two minutes."""
+    """A ``private_key_jwt`` (RFC 7523): this system's signed word that it asks for a token, good for two minutes.
+
+    ``audience`` is the bus's address; its token endpoint is named too, as RFC 7523 likes it.
+    """
     header = {"alg": key.algorithm, "typ": "JWT", "kid": key.key_id}
     claims = {
         "iss": system,
         "sub": system,
-        "aud": audience,
+        "aud": [audience, f"{audience}/v1/oauth/token"],
         "iat": int(now.timestamp()),
         "exp": int((now + timedelta(seconds=ASSERTION_SECONDS)).timestamp()),
         "jti": secrets.token_urlsafe(16),
