@@ -97,8 +97,18 @@ def open_bus(settings: Settings) -> Bus:
     directory = LiveDirectory(registry)
     log = EvidenceLog(settings.log_origin, log_key)
     tokens = TokenAuthority(ring, settings.public_url, clock_skew_seconds=settings.clock_skew_seconds)
+
+    def admits(code: SystemCode) -> bool:
+        member = directory.current().system(code)
+        return code == system or (member is not None and not member.suspended)
+
     identification = Identification(
-        directory, tokens, ring, directory.latest_version, clock_skew_seconds=settings.clock_skew_seconds
+        directory,
+        tokens,
+        ring,
+        directory.latest_version,
+        clock_skew_seconds=settings.clock_skew_seconds,
+        admits=admits,
     )
     wake = WakeSender(settings.wake_folder)
     ledger = Ledger(store, log, on_due=wake.tap)

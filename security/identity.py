@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from schemas.identifiers import AgencyCode, DossierCode, MessageId, ServiceCode
+from schemas.identifiers import AgencyCode, DossierCode, MessageId, ServiceCode, SystemCode
 from schemas.message import (
     MAX_RECEIVERS,
     Direction,
@@ -56,7 +56,11 @@ class Identification:
         *,
         clock_skew_seconds: int = 300,
         allow_rs256: bool = False,
+        admits: Callable[[SystemCode], bool] = lambda _: True,
     ) -> None:
+        """``admits`` says whether a system is still a member in good standing: a token lives some minutes longer than
+        the standing of its owner."""
+        self._admits = admits
         self._keys = keys
         self._tokens = tokens
         self._signer = signer
@@ -85,7 +89,10 @@ class Identification:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise NotIdentified("unsigned")
-        return self._tokens.verify(token.strip(), now)
+        principal = self._tokens.verify(token.strip(), now)
+        if not self._admits(principal.system):
+            raise NotIdentified("token-invalid")
+        return principal
 
     def _signed(self, envelope: Envelope, jws: str) -> Message:
         # 1. The proof
