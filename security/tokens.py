@@ -54,6 +54,10 @@ _ASSERTION_MEMBERS = frozenset({"alg", "typ", "kid", "x5t#S256"})
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
 
+#: Where the bus hands out tokens, below its public address.
+TOKEN_PATH = "/v1/oauth/token"  # noqa: S105 - a path, no secret
+
+
 class _Remembered(NamedTuple):
     principal: Principal
     not_before: datetime
@@ -69,6 +73,8 @@ class TokenAuthority:
         """``issuer`` is the bus's own name (a URL or URN): the ``iss`` and ``aud`` of tokens, ``aud`` of assertions."""
         self._ring = ring
         self._issuer = issuer
+        #: Whom an assertion may address: the bus by its name, or its token endpoint (RFC 7523, section 3).
+        self._audiences = (issuer, issuer.rstrip("/") + TOKEN_PATH)
         self._lifetime = timedelta(seconds=lifetime_seconds)
         self._skew = timedelta(seconds=clock_skew_seconds)
         self._verified: dict[str, _Remembered] = {}
@@ -111,7 +117,7 @@ class TokenAuthority:
     def verify_assertion(self, assertion: str, keys: KeyDirectory, now: datetime) -> Principal:
         """The system that signed a client assertion (RFC 7523, section 3) with its registered key.
 
-        ``iss`` and ``sub`` name the system, ``aud`` is our issuer name, ``exp`` lies at most five minutes ahead,
+        ``iss`` and ``sub`` name the system, ``aud`` is our issuer name or our token endpoint, ``exp`` lies at most five minutes ahead,
         ``jti`` was not used before (in this process; a replay over another process earns a token that its owner could
         earn anyway, and needs the assertion from inside TLS). Raises NotIdentified(assertion-invalid, and the reasons
         of a key).
@@ -159,7 +165,9 @@ class TokenAuthority:
     def _check_assertion_claims(self, claims: dict[str, Any], system: SystemCode, now: datetime) -> None:
         audience = claims.get("aud")
         audiences = audience if isinstance(audience, list) else [audience]
-        if claims.get("iss") != system or claims.get("sub") != system or self._issuer not in audiences:
+        # RFC 7523, section 3: the audience is the issuer, or the address where the assertion is handed in.
+        for_us = self._issuer in audiences or f"{self._issuer.rstrip('/')}{TOKEN_PATH}" in audiences
+        if claims.get("iss") != system or claims.get("sub") != system or not for_us:
             raise NotIdentified("assertion-invalid")
         if not is_numeric_date(claims.get("exp")):
             raise NotIdentified("assertion-invalid")

@@ -14,7 +14,7 @@ from bus.web.described import Answer, describe
 from bus.web.door import received_at
 from schemas.identifiers import SystemCode
 from schemas.problem import Malformed, NotIdentified
-from security.tokens import verify_secret
+from security.tokens import TOKEN_PATH, verify_secret
 
 #: RFC 7523, section 2.2.
 _JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -25,7 +25,7 @@ def token_surface(bus: Bus) -> Blueprint:
     """The token endpoint, and the keys that verify what the bus signs."""
     routes = Blueprint("tokens", __name__)
 
-    @routes.post("/v1/oauth/token")
+    @routes.post(TOKEN_PATH)
     @describe(
         "Identity",
         "Get a bearer token",
