@@ -285,6 +285,11 @@ class AgencyClient:
         """State, deliveries and timeline of a message this agency sent or received. Raises NotFound."""
         return _object(_expect(self._authorised("GET", f"/v1/exchange/{quote(MessageId(message_id))}")))
 
+    def evidence(self, message_id: str) -> bytes:
+        """The evidence bundle of a message this agency sent or received: one file for the offline verifier
+        (``security/verifier.py``). Raises NotFound, also in the second before its entries are sealed."""
+        return _expect(self._authorised("GET", f"/v1/exchange/{quote(MessageId(message_id))}/evidence")).body
+
     def close(self) -> None:
         self._http.close()
 

@@ -117,10 +117,10 @@ class TokenAuthority:
     def verify_assertion(self, assertion: str, keys: KeyDirectory, now: datetime) -> Principal:
         """The system that signed a client assertion (RFC 7523, section 3) with its registered key.
 
-        ``iss`` and ``sub`` name the system, ``aud`` is our issuer name or our token endpoint, ``exp`` lies at most five minutes ahead,
-        ``jti`` was not used before (in this process; a replay over another process earns a token that its owner could
-        earn anyway, and needs the assertion from inside TLS). Raises NotIdentified(assertion-invalid, and the reasons
-        of a key).
+        ``iss`` and ``sub`` name the system, ``aud`` our issuer name or our token endpoint, ``exp`` lies at most five
+        minutes ahead, ``jti`` was not used before (in this process; a replay over another process earns a token that
+        its owner could earn anyway, and needs the assertion from inside TLS). Raises NotIdentified(assertion-invalid,
+        and the reasons of a key).
         """
         try:
             parts = split_compact(assertion)
