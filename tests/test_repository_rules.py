@@ -120,9 +120,10 @@ def _reads_environment(node: ast.AST) -> bool:
 
 def _raised_reasons() -> Iterator[tuple[str, str, set[str] | None]]:
     """(place, reason, names of the facts given, or None when they are not written out) of each Problem built."""
+    problems = _problem_names()
     for path, tree in _modules():
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and _called(node) in _PROBLEM_NAMES and node.args:
+            if isinstance(node, ast.Call) and _called(node) in problems and node.args:
                 given = {keyword.arg for keyword in node.keywords}
                 facts = None if None in given else {name for name in given if name}
                 for reason in _constants(node.args[0]):
@@ -147,6 +148,13 @@ def _placeholders(text: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(text) if name}
 
 
-_PROBLEM_NAMES = {
-    name for name, value in vars(problem).items() if isinstance(value, type) and issubclass(value, problem.Problem)
-}
+def _problem_names() -> set[str]:
+    """The tree in schemas/problem.py, and what other rooms derive from it."""
+    names = {
+        name for name, value in vars(problem).items() if isinstance(value, type) and issubclass(value, problem.Problem)
+    }
+    for _, tree in _modules():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef) and any(getattr(base, "id", "") in names for base in node.bases):
+                names.add(node.name)
+    return names
