@@ -165,8 +165,7 @@ class TokenAuthority:
     def _check_assertion_claims(self, claims: dict[str, Any], system: SystemCode, now: datetime) -> None:
         audience = claims.get("aud")
         audiences = audience if isinstance(audience, list) else [audience]
-        # RFC 7523, section 3: the audience is the issuer, or the address where the assertion is handed in.
-        for_us = self._issuer in audiences or f"{self._issuer.rstrip('/')}{TOKEN_PATH}" in audiences
+        for_us = any(own in audiences for own in self._audiences)
         if claims.get("iss") != system or claims.get("sub") != system or not for_us:
             raise NotIdentified("assertion-invalid")
         if not is_numeric_date(claims.get("exp")):
