@@ -238,12 +238,11 @@ class Ledger:
 
     def _keys_in_line(self, connection: Connection, news: Sequence[NewExchange]) -> set[tuple[str, str]]:
         """The ordering keys and systems for which an earlier message is still on its way."""
-        wanted = {(new.ordering_key, system) for new in news if new.ordering_key for _, system in new.routes}
-        return {
-            (key, system)
-            for key, system in wanted
-            if connection.execute(self._statements.key_in_line, {"key": key, "system": system}).first()
-        }
+        keys = {new.ordering_key for new in news if new.ordering_key is not None}
+        if not keys:
+            return set()
+        rows = connection.execute(self._statements.keys_in_line, {"keys": list(keys)})
+        return {(row.ordering_key, row.system) for row in rows}
 
     def _use_quota(self, connection: Connection, news: Sequence[NewExchange]) -> dict[tuple[str, str], int]:
         uses: dict[tuple[str, str], int] = defaultdict(int)
@@ -706,6 +705,10 @@ class Ledger:
             return connection.execute(party).first() is not None
 
 
+#: Written with literals: SQLite takes a partial index only when it sees the index's own words.
+_UNFINISHED = deliveries.c.state.in_([literal_column("'waiting'"), literal_column("'delivering'")])
+
+
 class _Statements:
     """The statements of the hot path, built once; their compiled form is cached by the engine."""
 
@@ -727,12 +730,16 @@ class _Statements:
             .where(
                 deliveries.c.ordering_key == bindparam("key"),
                 deliveries.c.system == bindparam("system"),
-                deliveries.c.state.in_([literal_column("'waiting'"), literal_column("'delivering'")]),
+                _UNFINISHED,
             )
             .order_by(deliveries.c.id)
             .limit(1)
         )
-        self.key_in_line = in_line
+        self.keys_in_line = (
+            select(deliveries.c.ordering_key, deliveries.c.system)
+            .where(deliveries.c.ordering_key.in_(bindparam("keys", expanding=True)), _UNFINISHED)
+            .distinct()
+        )
         self.next_in_line = in_line.add_columns(
             exists().where(outbox.c.delivery_id == deliveries.c.id).correlate(deliveries).label("due")
         )
