@@ -5,12 +5,25 @@ from __future__ import annotations
 from flask import Flask
 
 from bus.assembly import Bus
-from bus.web import problems
+from bus.web import headers, problems
 from bus.web.attachments import attachment_surface
 from bus.web.door import open_door
+from bus.web.evidence import evidence_surface
 from bus.web.exchange import exchange_surface
 from bus.web.inbox import inbox_surface
+from bus.web.openapi import openapi_surface
+from bus.web.operations import operations_surface
+from bus.web.pages import page_surface
+from bus.web.registry import registry_surface
 from bus.web.tokens import token_surface
+
+#: Name of a surface in the settings → the groups of routes that it has.
+SURFACES = {
+    "exchange": (exchange_surface, inbox_surface, attachment_surface, token_surface, evidence_surface),
+    "registry": (registry_surface,),
+    "docs": (openapi_surface, page_surface),
+    "operations": (operations_surface,),
+}
 
 
 def create_app(bus: Bus) -> Flask:
@@ -18,9 +31,10 @@ def create_app(bus: Bus) -> Flask:
     app = Flask("lgsp", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = bus.settings.max_body_bytes
     app.before_request(open_door)
+    headers.install(app)
     problems.install(app)
-    surfaces = bus.settings.surface_names
-    if "exchange" in surfaces:
-        for make in (exchange_surface, inbox_surface, attachment_surface, token_surface):
-            app.register_blueprint(make(bus))
+    for name in SURFACES:
+        if name in bus.settings.surface_names:
+            for make in SURFACES[name]:
+                app.register_blueprint(make(bus))
     return app

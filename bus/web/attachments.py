@@ -54,7 +54,7 @@ def attachment_surface(bus: Bus) -> Blueprint:
         document = {"sha256": sha256, "received": done.received, "complete": done.complete}
         return json_response(document, 201 if done.complete else 202)
 
-    @routes.get("/v1/attachments/<sha256>", provide_automatic_options=False)
+    @routes.get("/v1/attachments/<sha256>")
     @describe(
         "Attachments",
         "Download a file",
@@ -78,6 +78,7 @@ def attachment_surface(bus: Bus) -> Blueprint:
             raise
         response = send_file(path, "application/octet-stream", conditional=True, etag=sha256)
         response.headers["Upload-Offset"] = str(path.stat().st_size)
+        response.headers["Cache-Control"] = "private, no-store"
         return response
 
     return routes

@@ -11,6 +11,7 @@ from random import random
 from typing import Any
 
 from flask import Blueprint, Response, request
+from werkzeug.exceptions import MethodNotAllowed
 
 from bus.assembly import Bus
 from bus.delivery import problem_facts
@@ -72,6 +73,8 @@ def inbox_surface(bus: Bus) -> Blueprint:
     )
     def fetch() -> Response:
         """Long poll. Each delivery is yours until `lease_until`; acknowledge it by then, or it is handed out again."""
+        if request.method == "HEAD":  # Flask adds it to every GET, and this one hands out leases
+            raise MethodNotAllowed(valid_methods=["GET", "OPTIONS"])
         system = _own_inbox(bus)
         wait, most = _query_number("wait", 0, MAX_WAIT_SECONDS), _query_number("max", 50, MAX_DELIVERIES)
         if wait and not bus.ledger.has_due(system, utc_now()):

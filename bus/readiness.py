@@ -1,0 +1,85 @@
+"""Is this process fit to take messages? One named answer per thing that it needs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from bus.assembly import Bus
+from bus.logs import get_logger
+
+log = get_logger()
+
+#: A bus that cannot write is better taken out of service while it can still write its log. Bytes.
+LEAST_FREE_BYTES = 256 * 1024 * 1024
+#: The sealer runs every second (``checkpoint_seconds``); entries that wait this long say that no `lgsp work` runs.
+LONGEST_UNSEALED = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing looked at. ``why`` is for the operator: a fact and what to do, no paths, no addresses."""
+
+    name: str
+    ok: bool
+    why: str = ""
+
+
+def readiness(
+    bus: Bus,
+    now: datetime,
+    *,
+    least_free_bytes: int = LEAST_FREE_BYTES,
+    longest_unsealed: timedelta = LONGEST_UNSEALED,
+) -> list[Check]:
+    """All checks, each made even when another fails. Costs a handful of look-ups, whatever the bus holds."""
+    looks: dict[str, Callable[[], str]] = {
+        "store": lambda: _store(bus),
+        "registry": lambda: _registry(bus),
+        "keys": lambda: _keys(bus, now),
+        "disk": lambda: _disk(bus, least_free_bytes),
+        "checkpoint": lambda: _checkpoint(bus, now, longest_unsealed),
+    }
+    return [_look(name, look) for name, look in looks.items()]
+
+
+def _look(name: str, look: Callable[[], str]) -> Check:
+    try:
+        why = look()
+    except Exception as failure:
+        # Whatever a driver raises: the type goes to the operator, the text (paths, statements) to nobody.
+        log.warning("readiness.failed", step=name, reason=type(failure).__name__)
+        why = f"cannot be looked at ({type(failure).__name__})"
+    return Check(name=name, ok=not why, why=why)
+
+
+def _store(bus: Bus) -> str:
+    bus.registry.revision()
+    return ""
+
+
+def _registry(bus: Bus) -> str:
+    directory = bus.directory.current()
+    return "" if directory.agencies else "nothing is registered: apply manifests with `lgsp registry apply`"
+
+
+def _keys(bus: Bus, now: datetime) -> str:
+    record = bus.ring.find_key(bus.ring.current.key_id)
+    if record is None or not record.not_before <= now < record.not_after:
+        return "the signing key is not valid now: rotate it with `lgsp key rotate`"
+    return ""
+
+
+def _disk(bus: Bus, least_free_bytes: int) -> str:
+    free = shutil.disk_usage(bus.settings.home).free
+    return "" if free >= least_free_bytes else f"{free // 2**20} MiB free in the home folder: make room"
+
+
+def _checkpoint(bus: Bus, now: datetime, longest_unsealed: timedelta) -> str:
+    with bus.store.reading() as connection:
+        standing = bus.log.standing(connection)
+    if standing.waiting_since is None or now - standing.waiting_since <= longest_unsealed:
+        return ""
+    return f"{standing.size - standing.sealed} entries wait to be sealed: is `lgsp work` running?"

@@ -1,0 +1,129 @@
+"""The bus in numbers, for Prometheus: read from the store at each scrape, so all processes tell the same.
+
+Totals are the durable counters that the ledger adds up in the transaction they count; they survive restarts and need
+no sharing of memory between processes. Names and what to do about them: ``docs/metrics.md``.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from bus.assembly import Bus
+from bus.bulkheads import BreakerState
+from bus.ledger import BUCKETS_MS
+from schemas.moment import utc_now
+
+Totals = Mapping[tuple[str, str], int]
+
+_SECOND = timedelta(seconds=1)
+_DAY = timedelta(days=1)
+
+
+def metrics_text(bus: Bus) -> bytes:
+    """The exposition of this moment."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_BusCollector(bus))
+    return generate_latest(registry)
+
+
+class _BusCollector(Collector):
+    """Reads once for one scrape."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        now = utc_now()
+        totals = self._bus.ledger.totals()
+        yield from _counters(totals)
+        yield _histogram("lgsp_accept_seconds", "From arrival to the receipt on disk", totals, "accept")
+        yield _histogram("lgsp_delivery_seconds", "One attempt of a delivery", totals, "deliver")
+        yield from self._queues(now)
+        yield self._breakers()
+        yield from self._evidence(now)
+        yield from self._certificates(now)
+
+    def _queues(self, now: datetime) -> Iterator[Metric]:
+        waiting = GaugeMetricFamily("lgsp_queue_messages", "Deliveries that wait for a system", labels=["system"])
+        oldest = GaugeMetricFamily("lgsp_queue_oldest_seconds", "Age of the oldest of them", labels=["system"])
+        for queue in self._bus.ledger.queues():
+            waiting.add_metric([queue.system], queue.waiting)
+            oldest.add_metric([queue.system], (now - queue.oldest) / _SECOND)
+        yield waiting
+        yield oldest
+        states = GaugeMetricFamily("lgsp_deliveries", "Deliveries that have not ended well, by state", labels=["state"])
+        for state, number in self._bus.ledger.unsettled().items():
+            states.add_metric([state.value], number)
+        yield states
+
+    def _breakers(self) -> Metric:
+        breakers = GaugeMetricFamily(
+            "lgsp_breaker_state",
+            "1 for the state that a system's circuit breaker has in this process",
+            labels=["system", "state"],
+        )
+        for system, current in self._bus.bulkheads.all_states().items():
+            for state in BreakerState:
+                breakers.add_metric([system, state.value], float(state is current))
+        return breakers
+
+    def _evidence(self, now: datetime) -> Iterator[Metric]:
+        with self._bus.store.reading() as connection:
+            standing = self._bus.log.standing(connection)
+        yield GaugeMetricFamily("lgsp_evidence_entries", "Entries of the evidence log", value=standing.size)
+        yield GaugeMetricFamily("lgsp_evidence_sealed_entries", "Those under a checkpoint", value=standing.sealed)
+        waited = (now - standing.waiting_since) / _SECOND if standing.waiting_since else 0.0
+        yield GaugeMetricFamily("lgsp_evidence_unsealed_seconds", "Age of the first unsealed entry", value=waited)
+        if standing.sealed_at is not None:
+            age = (now - standing.sealed_at) / _SECOND
+            yield GaugeMetricFamily("lgsp_checkpoint_age_seconds", "Age of the latest checkpoint", value=age)
+
+    def _certificates(self, now: datetime) -> Iterator[Metric]:
+        left = GaugeMetricFamily(
+            "lgsp_certificate_days_left", "Days until a key ends that is not revoked", labels=["system", "key_id"]
+        )
+        directory = self._bus.directory.current()
+        for system in directory.systems.values():
+            for held in system.certificates:
+                if held.revoked_at is None and not system.suspended:
+                    left.add_metric([system.code, held.key_id], (held.not_after - now) / _DAY)
+        ours = self._bus.ring.find_key(self._bus.ring.current.key_id)
+        if ours is not None:
+            left.add_metric([ours.system, ours.key_id], (ours.not_after - now) / _DAY)
+        yield left
+        yield GaugeMetricFamily("lgsp_registry_revision", "Changes made to the registry", value=directory.revision)
+
+
+def _counters(totals: Totals) -> Iterator[Metric]:
+    accepted = CounterMetricFamily("lgsp_messages_accepted", "Messages recorded", labels=["service"])
+    repeated = CounterMetricFamily("lgsp_messages_repeated", "Messages that were here before", labels=["service"])
+    refused = CounterMetricFamily("lgsp_messages_refused", "Refusals kept as evidence", labels=["problem"])
+    attempts = CounterMetricFamily("lgsp_delivery_attempts", "Attempts that ended, by outcome", labels=["outcome"])
+    families = {"accepted": accepted, "repeated": repeated, "refused": refused}
+    for (name, label), value in sorted(totals.items()):
+        if name in families:
+            families[name].add_metric([label], value)
+    for outcome in ("delivered", "retried", "died"):
+        attempts.add_metric([outcome], totals.get((outcome, ""), 0))
+    yield from (accepted, repeated, refused, attempts)
+
+
+def _histogram(name: str, help_text: str, totals: Totals, kind: str) -> Metric:
+    """The ledger counts each duration in the one bucket that it falls into; Prometheus wants them added up."""
+    counted: dict[str, int] = defaultdict(int)
+    counted.update({label: value for (metric, label), value in totals.items() if metric == f"{kind}_ms"})
+    buckets, below = [], 0
+    for bound in BUCKETS_MS:
+        below += counted[str(bound)]
+        buckets.append((repr(bound / 1000), below))
+    buckets.append(("+Inf", below + counted["+Inf"]))
+    return HistogramMetricFamily(name, help_text, buckets=buckets, sum_value=totals.get((f"{kind}_us", ""), 0) / 1e6)
