@@ -1,0 +1,56 @@
+"""Payload schemas of partners: every recorded example is valid, and what partners choke on is refused before them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.problem import SchemaViolation
+from schemas.validation import compile_schema
+from tests.connector_contract import dossier
+
+PARTNERS = Path(__file__).resolve().parent.parent / "schemas" / "partners"
+EXAMPLES = sorted(PARTNERS.glob("*/*.example.json"))
+
+
+def check(schema: Path, document: Any) -> None:
+    compiled = compile_schema(json.loads(schema.read_bytes()))
+    compiled.validate(json.dumps(document).encode(), "application/json")
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_recorded_example_is_valid(example: Path) -> None:
+    name = example.name.split(".")[0]
+    check(example.with_name(f"{name}.schema.json"), json.loads(example.read_bytes()))
+
+
+def test_every_schema_has_an_example() -> None:
+    named = {(path.parent.name, path.name.split(".")[0]) for path in EXAMPLES}
+    assert {(path.parent.name, path.name.split(".")[0]) for path in PARTNERS.glob("*/*.schema.json")} == named
+
+
+@pytest.mark.parametrize(
+    "schema, document",
+    [
+        ("national_portal/dossier-sync", {}),
+        ("national_portal/dossier-sync", {"data": []}),
+        ("national_portal/dossier-sync", {"data": [dossier()] * 11}),
+        ("national_portal/dossier-sync", {"data": [dossier()], "session": "S-1"}),
+        ("national_portal/dossier-sync", dossier(TrichYeuHoSo="x" * 1001)),
+        ("national_portal/dossier-sync", dossier(GhiChu="x" * 2001)),
+        ("national_portal/dossier-sync", dossier(NgayTiepNhan="2026-04-23T10:00:00")),
+        ("national_portal/dossier-progress", {"MaHoSo": "H99.15-260423-0001", "TrangThai": "11"}),
+        ("national_portal/dossier-lookup", {"mahoso": "1 OR 1=1"}),
+        ("national_portal/procedure-detail", {"maTTHC": "x"}),
+        ("one_stop/profile", {"source_id": "a"}),
+        ("business_registry/enterprise-detail", {"msdn": "99 00000016"}),
+        ("business_registry/enterprise-detail-reply", {"Status": "1", "HOAddress": {}}),
+        ("business_registry/enterprise-filings", {"from_date": "2026-04-01", "to_date": "05/04/2026"}),
+    ],
+)
+def test_what_a_partner_would_choke_on_is_refused(schema: str, document: Any) -> None:
+    with pytest.raises(SchemaViolation):
+        check(PARTNERS / f"{schema}.schema.json", document)
