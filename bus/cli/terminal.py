@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -68,3 +70,11 @@ def in_words(problem: Mapping[str, Any] | None, language: Language) -> str:
 def printable(text: str) -> str:
     """The text without what would move the cursor or recolour an operator's terminal: others wrote it."""
     return "".join(character if character.isprintable() else "�" for character in text)
+
+
+def actor() -> str:
+    """Who types: the account of the operating system, which the audit trail can be held against."""
+    try:
+        return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:  # a container may run under a number that has no name
+        return f"cli:{os.getuid()}"

@@ -1,0 +1,203 @@
+"""``lgsp evidence``: proof of what happened, for people who do not trust this bus and need not."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bus.cli import FAILED, REFUSED, Session, fail
+from bus.cli.terminal import local, print_json, printable, session_of
+from schemas.identifiers import MessageId
+from schemas.problem import Language
+from security.verifier import MAX_FILE_BYTES, Refuted, Trust, Verdict, verify_file, verify_receipt
+
+_EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
+_NEW = click.Path(dir_okay=False, path_type=Path)
+
+_YES = {"en": "YES: the evidence holds.", "vi": "ĐÚNG: bằng chứng hợp lệ."}
+_NO = {"en": "NO: the evidence does not hold.", "vi": "SAI: bằng chứng không hợp lệ."}
+_RETOLD = {
+    "en": "What is written beside the receipt is not what was signed.",
+    "vi": "Nội dung ghi kèm biên nhận không phải nội dung đã ký.",
+}
+
+
+@click.group()
+def evidence() -> None:
+    """Export proof of a message, verify proof of others, watch over the log.
+
+    \b
+    A proof, handed over and verified where this bus is not:
+      lgsp evidence trust --out trust.json           (once, by a way that both trust)
+      lgsp evidence export 0193a5b0-… --out proof.json
+      lgsp evidence verify proof.json --trust trust.json
+    """
+
+
+@evidence.command()
+@click.argument("message_id")
+@click.option("--out", type=_NEW, help="File to write; else standard output.")
+@click.option("--body", is_flag=True, help="Put the payload in, too. It may hold personal data.")
+@click.pass_context
+def export(context: click.Context, message_id: str, out: Path | None, body: bool) -> None:
+    """Write all evidence of a message as one file: manifest, receipt, log entries and their proofs."""
+    from bus.bundles import bundle_of
+    from bus.cli.opened import opened_bus
+
+    wanted = MessageId(message_id)
+    with opened_bus(session_of(context)) as bus:
+        record = bus.ledger.find(wanted)
+        if record is None:
+            fail("The bus has no message of this id.")
+        data = bundle_of(bus, record, with_body=body)
+    _write(data, out)
+
+
+@evidence.command()
+@click.option("--out", type=_NEW, help="File to write; else standard output.")
+@click.pass_context
+def trust(context: click.Context, out: Path | None) -> None:
+    """Write the trust file: the public keys of this bus and its log. Hand it over in person, or publish it."""
+    from bus.bundles import trust_of
+    from bus.cli.opened import opened_bus
+
+    with opened_bus(session_of(context)) as bus:
+        data = trust_of(bus)
+    _write(data, out)
+
+
+@evidence.command()
+@click.argument("file", type=_EXISTING)
+@click.option("--trust", "trust_file", type=_EXISTING, help="Trust file of the bus that wrote it; else this bus's own.")
+@click.option("--body", "body_file", type=_EXISTING, help="The payload, if you have it from elsewhere.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_context
+def verify(context: click.Context, file: Path, trust_file: Path | None, body_file: Path | None, as_json: bool) -> None:
+    """Does the evidence in FILE hold? A bundle, or a receipt (its JWS, or the JSON that `lgsp send` prints).
+
+    Exit code 0: it holds. 1: it does not. 2: it could not be tried.
+    """
+    session = session_of(context)
+    data = _read(file)
+    body = _read(body_file) if body_file else None
+    try:
+        believed = Trust.read(_read(trust_file) if trust_file else _own_trust(session))
+    except Refuted:
+        fail("The trust file cannot be read.", REFUSED)
+    verdict, retold = _judge(data, believed, body)
+    if as_json:
+        print_json({"holds": verdict.holds and retold, "findings": verdict.findings, "facts": verdict.facts})
+    else:
+        _tell(verdict, retold, session.language)
+        if not trust_file:
+            click.echo("(believing the keys of this very bus; others need its trust file)", err=True)
+    if not (verdict.holds and retold):
+        raise click.exceptions.Exit(FAILED)
+
+
+@evidence.command("log-verify")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_context
+def log_verify(context: click.Context, as_json: bool) -> None:
+    """Recompute the whole evidence log: every entry, tile, root and signature. Reads all of it."""
+    from bus.cli.opened import opened_bus
+
+    with opened_bus(session_of(context)) as bus, bus.store.reading() as connection:
+        audit = bus.log.verify_all(connection)
+    if as_json:
+        print_json({"leaves": audit.leaves, "checkpoints": audit.checkpoints, "faults": audit.faults})
+    else:
+        click.echo(f"{audit.leaves} entries, {audit.checkpoints} checkpoints, {audit.tiles} tiles")
+        for fault in audit.faults:
+            click.echo(f"  ✗ {fault}")
+        click.echo(
+            f"{len(audit.faults)} faults. Stop the bus, keep the store as it is, and compare it with a backup."
+            if audit.faults
+            else "The log is whole."
+        )
+    if audit.faults:
+        raise click.exceptions.Exit(FAILED)
+
+
+def _own_trust(session: Session) -> bytes:
+    from bus.bundles import trust_of
+    from bus.cli.opened import opened_bus
+
+    if not (session.settings.ring_folder / "ring.json").exists():
+        fail("Name the trust file of the bus that wrote the evidence: --trust FILE.", REFUSED)
+    with opened_bus(session) as bus:
+        return trust_of(bus)
+
+
+def _judge(data: bytes, believed: Trust, body: bytes | None) -> tuple[Verdict, bool]:
+    """The verdict, and whether what stands beside a receipt in JSON is what the receipt says."""
+    told = _receipt_json(data)
+    if told is None:
+        return verify_file(data, believed, body), True
+    verdict = verify_receipt(str(told["receipt"]), believed)
+    agreed = all(told[name] == verdict.facts.get(name) for name in ("message_id", "state", "leaf") if name in told)
+    return verdict, agreed or not verdict.holds
+
+
+def _receipt_json(data: bytes) -> dict[str, Any] | None:
+    """The receipt in the form of the exchange's answer, or None for a bundle and a plain JWS."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    is_receipt = isinstance(document, dict) and "receipt" in document and "format" not in document
+    return document if is_receipt else None
+
+
+def _tell(verdict: Verdict, retold: bool, language: Language) -> None:
+    holds = verdict.holds and retold
+    sentences = [*verdict.sentences(language), *([] if retold else [_RETOLD[language]])]
+    for number, sentence in enumerate(sentences, start=1):
+        click.echo(f"  {'✗' if not holds and number == len(sentences) else '✓'} {sentence}")
+    if holds:
+        for name, value in _facts(verdict.facts):
+            click.echo(f"    {name:<11} {printable(value)}")
+    click.secho((_YES if holds else _NO)[language], fg="green" if holds else "red")
+
+
+def _facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """What was proven, for a person: who, what, when."""
+    manifest = facts.get("manifest", {})
+    receipt = facts.get("receipt", facts)
+    told = [
+        ("message", receipt.get("message_id")),
+        ("sender", manifest.get("sender")),
+        ("receivers", ", ".join(manifest.get("receivers", []))),
+        ("service", manifest.get("service")),
+        ("state", receipt.get("state")),
+    ]
+    if isinstance(receipt.get("iat"), int):
+        told.append(("signed at", f"{local(datetime.fromtimestamp(receipt['iat'], UTC))} (Vietnam)"))
+    for entry in facts.get("entries", []):
+        at = f"{entry.get('receiver', '')} {entry.get('at', '')}".strip()
+        told.append((str(entry.get("kind")), f"entry {entry.get('position')}  {at}"))
+    return [(name, str(value)) for name, value in told if value]
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        fail(f"{path} is larger than any evidence.", REFUSED)
+    return data
+
+
+def _write(data: bytes, out: Path | None) -> None:
+    if out is None:
+        click.echo(data, nl=False)
+        return
+    # Evidence names people's affairs: for its owner alone, until they decide otherwise.
+    descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(data)
+    click.echo(f"written: {out} ({len(data)} bytes)", err=True)
