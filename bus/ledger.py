@@ -180,8 +180,8 @@ class Ledger:
             exchange_id = first_position + offset
             exchange_rows.append(_exchange_row(exchange_id, new))
             payload_rows.append({"exchange_id": exchange_id, "body": new.message.body})
-            for reference in new.message.manifest.attachments:
-                attachment_rows.append({"exchange_id": exchange_id, "sha256": reference.sha256})
+            for sha256 in dict.fromkeys(reference.sha256 for reference in new.message.manifest.attachments):
+                attachment_rows.append({"exchange_id": exchange_id, "sha256": sha256})  # one file may have two names
             for number, (receiver, system) in enumerate(new.routes):
                 row = _delivery_row(exchange_id, number, receiver, system, new)
                 delivery_rows.append(row)
@@ -575,7 +575,7 @@ class Ledger:
             ordered[row.delivery_id].append(_replay_record(row))
         return [_delivery_record(row, tried[row.id], ordered[row.id]) for row in rows]
 
-    def dead(self, most: int = 1000, system: SystemCode | None = None, after: int = 0) -> list[DeadRecord]:
+    def dead(self, most: int = 1000, system: SystemCode | None = None, after: int = -1) -> list[DeadRecord]:
         """Dead deliveries with their last problem, oldest first; ``after``: the last delivery id of the page before."""
         statement = (
             select(deliveries, exchanges.c.message_id, exchanges.c.service, exchanges.c.sender, exchanges.c.dossier,

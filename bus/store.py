@@ -124,8 +124,13 @@ class _NoLock:
 
 def migrate(store: Store, revision: str = "head") -> None:
     """Bring the store's tables to a revision, creating them when there are none. Safe to repeat."""
+    with store.writing() as connection:
+        command.upgrade(migration_config(connection), revision)
+
+
+def migration_config(connection: Connection) -> Config:
+    """What Alembic needs to migrate the store behind this connection, in the connection's transaction."""
     config = Config()
     config.set_main_option("script_location", "bus:migrations")
-    with store.writing() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
+    config.attributes["connection"] = connection
+    return config
