@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,16 @@ from bus.settings import Settings, child_environment
 from bus.setup import initialise
 from connectors.client import AgencyClient
 from connectors.sandbox.credentials import open_credentials
+from registry.changes import plan_changes
 from registry.manifests import plan, read_manifests
 from schemas.identifiers import SystemCode
 from security.keys import SigningKey
+from security.tokens import hash_secret, new_secret, verify_secret
 
 #: Members that sign for themselves in the story.
 SIGNING = (SystemCode("G99/cong-dvc"), SystemCode("H99.15/mot-cua"), SystemCode("H99.20/van-thu"))
+#: A member that does not sign yet: it earns a token with its client secret.
+WITHOUT_KEY = SystemCode("H99.15/bao-cao")
 #: Sealed secret → twin that it logs in to.
 _SECRETS = {
     "national-portal": "national_portal",
@@ -84,12 +88,13 @@ def running_province(settings: Settings) -> Iterator[Province]:
     """
     members = settings.home / "members"
     initialise(settings)
-    _make_member_keys(members)
+    _make_member_keys(members, settings.public_url)
     bus = open_bus(settings)
     with ExitStack() as stack:
         stack.callback(bus.close)
         credentials = open_credentials(settings.sandbox_credentials_path)
         _register(bus, settings, members)
+        _give_client_secret(bus, members / f"{file_name(WITHOUT_KEY)}.secret")
         for name, twin in _SECRETS.items():
             bus.registry.put_secret(name, bus.secrets.seal(name, credentials[twin].encode()), "demo")
         for name, module in (
@@ -108,7 +113,8 @@ def file_name(system: SystemCode) -> str:
     return system.replace("/", "-")
 
 
-def _make_member_keys(folder: Path) -> None:
+def _make_member_keys(folder: Path, bus_url: str) -> None:
+    """Key, certificate and profile (`lgsp send --profile`) of each member that signs."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for system in SIGNING:
         path = folder / f"{file_name(system)}.pem"
@@ -116,6 +122,22 @@ def _make_member_keys(folder: Path) -> None:
             SigningKey.generate(name=system).save(path)
         key = SigningKey.load(path)
         path.with_suffix(".crt").write_text(key.certificate_pem, encoding="ascii")
+        profile = f'bus = "{bus_url}"\nsystem = "{system}"\nkey = "{path.name}"\n'
+        path.with_suffix(".toml").write_text(profile, encoding="ascii")
+
+
+def _give_client_secret(bus: Bus, path: Path) -> None:
+    """The client secret of the member that cannot sign: a file for the member, a hash for the registry."""
+    held = bus.registry.load().system(WITHOUT_KEY)
+    if held is None:
+        raise ProvinceFailed("the registry of the demonstration is not complete")
+    if path.exists() and verify_secret(held.client_secret_hash, path.read_text("ascii")):
+        return
+    secret = new_secret()
+    path.touch(mode=0o600)
+    path.write_text(secret, encoding="ascii")
+    changed = replace(held, client_secret_hash=hash_secret(secret))
+    bus.registry.apply(plan_changes(bus.registry.load(), [changed]), "demo")
 
 
 def _register(bus: Bus, settings: Settings, folder: Path) -> None:

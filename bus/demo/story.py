@@ -170,9 +170,11 @@ class Story:
         self._until(lambda: self._waiting("G99/cong-dvc") == len(receipts), "the messages wait")
         self._until(lambda: any(self._attempts(r) for r in receipts), "the bus has tried")
         self._tell(f"{self._waiting('G99/cong-dvc')} đang chờ / waiting")
+        # Asked before the portal is back: the breaker holds some of them away from it, and those need one attempt only.
+        tried = [receipt for receipt in receipts if self._attempts(receipt)]
         self._dial("national_portal", [])
         for receipt in receipts:
-            self._delivered(receipt, retried=self._attempts(receipt) > 0)
+            self._delivered(receipt, retried=receipt in tried)
         self._expect(self._waiting("G99/cong-dvc") == 0, "nothing waits any more")
 
     def dead_letter(self) -> None:
