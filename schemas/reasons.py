@@ -595,10 +595,6 @@ REASONS: dict[str, Wording] = {
         "Hệ thống của bạn đăng ký để trục gọi tới, không phải để tự lấy. Đề nghị quản trị đặt mode: inbox.",
     ),
     # The web edge (bus/web/).
-    "system-suspended": Wording(
-        "The calling system is suspended or no longer registered. Ask the operator of the bus.",
-        "Hệ thống gọi đang bị tạm ngưng hoặc không còn đăng ký. Hãy liên hệ quản trị trục.",
-    ),
     "operator-only": Wording(
         "Only the operator of the bus may do this. Ask the operator.",
         "Chỉ quản trị trục được thực hiện việc này. Hãy liên hệ quản trị trục.",

@@ -286,14 +286,14 @@ class World:
         return {"Authorization": f"Bearer {self.token(system)}"} | {k.replace("_", "-"): v for k, v in headers.items()}
 
     def rows(self) -> dict[str, int]:
-        """How many rows each table holds; a name per counter stands for its value."""
+        """How many rows each table holds, and under ``counter <name> <label>`` where each durable counter stands."""
         with self.bus.store.reading() as connection:
             tables = [name for name in inspect(connection).get_table_names() if name != "alembic_version"]
             counted = {
                 name: connection.execute(text(f'SELECT COUNT(*) FROM "{name}"')).scalar_one()  # noqa: S608 - own names
                 for name in sorted(tables)
             }
-        return counted | {f"counter {name}": value for (name, _), value in self.bus.ledger.totals().items()}
+        return counted | {f"counter {name} {label}": value for (name, label), value in self.bus.ledger.totals().items()}
 
     @contextmanager
     def serving(self) -> Iterator[str]:

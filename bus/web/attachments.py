@@ -49,7 +49,8 @@ def attachment_surface(bus: Bus) -> Blueprint:
         continue with `Content-Range`."""
         principal = identified_caller(bus)
         start, total = _range()
-        request.max_content_length = bus.settings.max_attachment_bytes
+        # One more than allowed, or a file of exactly that size is refused when its end is looked for.
+        request.max_content_length = bus.settings.max_attachment_bytes + 1
         done = bus.attachments.add(sha256, principal.agency, _body(bus), start=start, total=total)
         document = {"sha256": sha256, "received": done.received, "complete": done.complete}
         return json_response(document, 201 if done.complete else 202)
@@ -91,9 +92,11 @@ def _unfinished(upload: Upload) -> Response:
 
 
 def _range() -> tuple[int, int | None]:
+    """Where the bytes begin, and how many the file has in all, as far as the caller says. A connection that breaks
+    off looks like the end of the body: only who knows the length can tell."""
     text = request.headers.get("Content-Range")
     if text is None:
-        return 0, None
+        return 0, request.content_length
     match = _CONTENT_RANGE.fullmatch(text)
     if match is None:
         raise Malformed("header-invalid", header="Content-Range")
@@ -106,7 +109,7 @@ def _range() -> tuple[int, int | None]:
 def _body(bus: Bus) -> Iterable[bytes]:
     try:
         yield from read_in_chunks(request.stream.read)
-    except RequestEntityTooLarge:
+    except RequestEntityTooLarge:  # by its length, before a byte was read
         raise TooLarge("attachment-too-large", limit=bus.settings.max_attachment_bytes) from None
     except (ClientDisconnected, OSError):
         raise Malformed("request-unreadable") from None
