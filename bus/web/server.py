@@ -12,6 +12,7 @@ from gevent import monkey
 
 monkey.patch_all()
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -30,9 +31,19 @@ class PatientWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
     #: Set from the settings before the workers start.
     read_timeout_seconds = 30
 
+    def init_process(self) -> None:
+        self.log.error_log.addFilter(_is_no_silence)
+        super().init_process()
+
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         client.settimeout(self.read_timeout_seconds)
-        super().handle(listener, client, addr)
+        # Past GeventWorker.handle, which does one thing: it takes the time-out away again.
+        super(GeventWorker, self).handle(listener, client, addr)
+
+
+def _is_no_silence(record: logging.LogRecord) -> bool:
+    """A caller that said nothing more is hung up on; that is no error of ours and needs no trace in the log."""
+    return not (record.exc_info and isinstance(record.exc_info[1], TimeoutError))
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
@@ -53,7 +64,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
         options = {
             "bind": self._address,
             "workers": self._processes,
-            "worker_class": "bus.web.server.PatientWorker",
+            # The class, not its name: this file may run as __main__, and its name would be read as a second module.
+            "worker_class": PatientWorker,
             "worker_connections": 2000,
             "keepalive": 75,
             # A manifest to a thousand receivers is 24 KiB of header.
