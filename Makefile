@@ -14,7 +14,7 @@ SET_UP = @command -v $(PYTHON) >/dev/null || { echo "lgsp-bus: no $(PYTHON) here
 COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint format types layers bench lock clean
+.PHONY: help demo test quick lint format types layers bench faults lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -53,6 +53,12 @@ types: ## mypy --strict
 layers: ## the walls between the rooms
 	$(SET_UP) dev
 	@$(BIN)/lint-imports --no-logo
+
+SECONDS ?= 300
+
+faults: ## kill the processes at random for SECONDS (300) and look for anything lost
+	$(SET_UP) dev
+	@LGSP_FAULT_SECONDS=$(SECONDS) $(BIN)/python -m pytest -q -s tests/test_faults_kill.py $(ARGS)
 
 bench: ## measure; results under bench-results/
 	$(SET_UP) bench

@@ -765,7 +765,7 @@ def test_postgresql_really_waits_for_its_turn(house: House) -> None:
     node, done = house.another(), threading.Event()
     with house.store.writing() as connection:
         house.log.lock(connection)
-        thread = threading.Thread(target=lambda: (node.record(), done.set()))
+        thread = threading.Thread(target=lambda: done.set() if node.record() else None)
         thread.start()
         assert not done.wait(0.3)
         waiting = connection.execute(text("SELECT COUNT(*) FROM pg_locks WHERE NOT granted")).scalar_one()
