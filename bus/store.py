@@ -11,11 +11,14 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 
 from bus.settings import Settings
@@ -134,3 +137,39 @@ def migration_config(connection: Connection) -> Config:
     config.set_main_option("script_location", "bus:migrations")
     config.attributes["connection"] = connection
     return config
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreStanding:
+    """What `lgsp doctor` wants to know of a store. Empty revision: there are no tables yet."""
+
+    dialect: str
+    server_version: str
+    revision: str
+    newest_revision: str
+    #: Whether a commit returns only after its bytes are on the disk, as far as the store itself says.
+    durable: bool
+
+
+def standing_of(store: Store) -> StoreStanding:
+    """Ask the store about itself. Raises what the driver raises when it cannot be reached."""
+    with store.reading() as connection:
+        revision = MigrationContext.configure(connection).get_current_revision() or ""
+        if store.is_sqlite:
+            # FULL is 2, EXTRA is 3.
+            flushes = connection.exec_driver_sql("PRAGMA synchronous").scalar_one() >= 2
+            durable = flushes and connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
+        else:
+            said = [connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in ("fsync", "synchronous_commit")]
+            durable = said[0] == "on" and said[1] != "off"
+        version = ".".join(map(str, connection.dialect.server_version_info or ()))
+    config = Config()
+    config.set_main_option("script_location", "bus:migrations")
+    newest = ScriptDirectory.from_config(config).get_current_head() or ""
+    return StoreStanding(
+        dialect=store.engine.dialect.name,
+        server_version=version,
+        revision=revision,
+        newest_revision=newest,
+        durable=durable,
+    )

@@ -30,6 +30,7 @@ REFUSED = 2
 #: Section → command → (where it lives, what the list of commands says of it).
 _COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "Run the bus": {
+        "demo": ("bus.cli.demo:demo", "A province on this machine, and the story of one dossier."),
         "init": ("bus.cli:init", "Make keys, store and folders of a new bus."),
         "serve": ("bus.cli:serve", "Serve members over HTTP."),
         "work": ("bus.cli:work", "Deliver what was accepted."),
@@ -244,7 +245,8 @@ def _must_have_keys(settings: Settings) -> None:
 
 def without_password(settings: Settings) -> str:
     """The store's URL as it may be shown."""
-    return re.sub(r"(//[^/@:]*):[^/@]*@", r"\1:***@", settings.effective_store_url)
+    url = re.sub(r"(//[^/@:]*):[^/@]*@", r"\1:***@", settings.effective_store_url)
+    return re.sub(r"(?i)((?:password|passfile|sslpassword)=)[^&]*", r"\1***", url)
 
 
 def _explain(error: Exception, session: Session) -> NoReturn:
@@ -254,7 +256,7 @@ def _explain(error: Exception, session: Session) -> NoReturn:
         lines += [f"  {place.pointer or '(whole document)'}: {place.detail}" for place in error.errors]
         fail("\n".join(lines), REFUSED if isinstance(error, Refused) else FAILED)
     if isinstance(error, BadSetting):
-        fail(f"{error}. `lgsp doctor` lists every setting.", REFUSED)
+        fail(f"{error}.", REFUSED)
     name = type(error).__name__
     if name == "NotInitialised":  # its module is heavy, and only commands that loaded it can raise it
         fail(f"There is no bus in {session.settings.home} yet. Run `lgsp init` first, or name its folder with --home.")
