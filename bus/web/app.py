@@ -15,6 +15,7 @@ from bus.web.openapi import openapi_surface
 from bus.web.operations import operations_surface
 from bus.web.pages import page_surface
 from bus.web.registry import registry_surface
+from bus.web.submission import ShortWay, Submission
 from bus.web.tokens import token_surface
 
 #: Name of a surface in the settings → the groups of routes that it has.
@@ -37,4 +38,6 @@ def create_app(bus: Bus) -> Flask:
         if name in bus.settings.surface_names:
             for make in SURFACES[name]:
                 app.register_blueprint(make(bus))
+    if "exchange" in bus.settings.surface_names:
+        app.wsgi_app = ShortWay(app, Submission(bus))  # type: ignore[method-assign]  # Flask's own idiom
     return app

@@ -1,52 +1,51 @@
-"""The door of every request: trace context, log context, and step 1, from an HTTP request to an Envelope."""
+"""The door of every request: trace context, log context, body, caller."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import structlog
 from flask import Request, g, request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from bus.assembly import Bus
-from schemas.message import Envelope, Principal
+from schemas.message import Principal
 from schemas.moment import utc_now
 from schemas.problem import Malformed, NotPermitted, TooLarge
 
 #: W3C Trace Context, level 1: version 00 only, ids that are not all zero.
 _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})")
 
-#: The headers that the bus understands; all others stay outside.
-_ENVELOPE_HEADERS = (
-    "Lgsp-Manifest", "Authorization", "Lgsp-Service", "Lgsp-Message-Id", "Lgsp-Dossier", "Lgsp-Purpose", "Lgsp-User",
-    "Content-Digest",
-)  # fmt: skip
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """When a request came in, and the trace it belongs to."""
+
+    received_at: datetime
+    traceparent: str
+
+
+def arrive(environ: Mapping[str, Any]) -> Arrival:
+    """Join the caller's trace or begin one, and bind it to the log."""
+    arrival = Arrival(received_at=utc_now(), traceparent=_continued(environ.get("HTTP_TRACEPARENT", "")))
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(trace_id=arrival.traceparent[3:35])
+    return arrival
 
 
 def open_door() -> None:
-    """Before each request: join the caller's trace or begin one, and bind it to the log."""
-    g.received_at = utc_now()
-    g.traceparent = _continued(request.headers.get("traceparent", ""))
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(trace_id=g.traceparent[3:35])
+    """Before each request that Flask serves."""
+    adopt(arrive(request.environ))
 
 
-def read_envelope(most_bytes: int) -> Envelope:
-    """Step 1, receive: the request as an Envelope. Raises TooLarge, Malformed(request-unreadable)."""
-    return Envelope(
-        body=read_body(request, most_bytes),
-        content_type=request.headers.get("Content-Type", ""),
-        headers=_envelope_headers(),
-        received_at=g.received_at,
-        traceparent=g.traceparent,
-    )
-
-
-def empty_envelope() -> Envelope:
-    """The envelope of a request whose body was not read, for the evidence of its refusal."""
-    return Envelope(body=b"", content_type="", headers={}, received_at=g.received_at, traceparent=g.traceparent)
+def adopt(arrival: Arrival) -> None:
+    """Make an arrival the one of this Flask request."""
+    g.arrival = arrival
 
 
 def read_body(incoming: Request, most_bytes: int) -> bytes:
@@ -87,18 +86,15 @@ def operator(bus: Bus) -> Principal:
     return principal
 
 
+def arrival() -> Arrival:
+    """This Flask request's arrival."""
+    adopted: Arrival = g.arrival
+    return adopted
+
+
 def received_at() -> datetime:
     """When this request came in."""
-    moment: datetime = g.received_at
-    return moment
-
-
-def _envelope_headers() -> dict[str, str]:
-    found = {name.lower(): value for name in _ENVELOPE_HEADERS if (value := request.headers.get(name)) is not None}
-    receivers = request.headers.getlist("Lgsp-Receiver")
-    if receivers:
-        found["lgsp-receiver"] = ",".join(receivers)
-    return found
+    return arrival().received_at
 
 
 def _continued(traceparent: str) -> str:

@@ -8,16 +8,23 @@ from flask import Flask, Response
 _API_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 
+#: Messages, receipts and the registry are personal or confidential: what may be kept by others says so itself.
+HARDENING = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Content-Security-Policy", _API_POLICY),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cache-Control", "no-store"),
+)
+
+
 def install(app: Flask) -> None:
     app.after_request(_harden)
 
 
 def _harden(response: Response) -> Response:
     headers = response.headers
-    headers.setdefault("X-Content-Type-Options", "nosniff")
-    headers.setdefault("Content-Security-Policy", _API_POLICY)
-    headers.setdefault("Referrer-Policy", "no-referrer")
-    # Messages, receipts and the registry are personal or confidential; what may be kept says so itself.
-    if "Cache-Control" not in headers or response.status_code >= 400:
+    for name, value in HARDENING:
+        headers.setdefault(name, value)
+    if response.status_code >= 400:
         headers["Cache-Control"] = "no-store"
     return response

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from flask import Flask, Response, g, request
+from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as RouteNotFound
 
 from bus.logs import get_logger
+from bus.web.door import arrival
 from schemas.problem import (
     InternalFailure,
     Language,
@@ -88,5 +89,4 @@ def _unknown_error(error: Exception) -> Response:
 
 
 def _trace_id() -> str:
-    traceparent: str = g.get("traceparent", "")
-    return traceparent[3:35]
+    return arrival().traceparent[3:35]

@@ -1,0 +1,145 @@
+"""`POST /v1/exchange` in plain WSGI: the one hot route, spoken without a framework in between.
+
+Flask serves every route of the bus. On this one its request and response objects cost as much time as identifying,
+authorising, validating and recording the message together (measured: `benchmarks/`), so a small middleware takes the
+successful way itself. Whatever goes wrong is handed to Flask's error handlers: there is one way to word a problem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from flask import Flask, Response
+
+from bus.assembly import Bus
+from bus.web.door import Arrival, adopt, arrive
+from bus.web.headers import HARDENING
+from registry.model import Pattern
+from schemas.message import Envelope, Receipt
+from schemas.moment import to_wire
+from schemas.problem import Malformed, TooLarge
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
+
+Environ = dict[str, Any]
+
+PATH = "/v1/exchange"
+
+#: WSGI variable → name in the envelope. The headers that the bus understands; all others stay outside.
+_ENVELOPE_HEADERS = {
+    f"HTTP_{name.upper().replace('-', '_')}": name
+    for name in (
+        "lgsp-manifest", "authorization", "lgsp-service", "lgsp-receiver", "lgsp-message-id", "lgsp-dossier",
+        "lgsp-purpose", "lgsp-user", "content-digest",
+    )
+}  # fmt: skip
+
+
+class Submission:
+    """Takes one message per call. Safe to share between threads."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._most_bytes = bus.settings.max_body_bytes
+
+    def take(self, environ: Environ, arrival: Arrival) -> tuple[int, dict[str, str], bytes]:
+        """The answer to a submitted message: status, headers, body. Raises Problem."""
+        try:
+            envelope = self._receive(environ, arrival)  # 1
+        except (TooLarge, Malformed) as problem:
+            self._bus.intake.refuse(problem, _unread(arrival))
+            raise
+        acceptance = self._bus.intake.accept(envelope)  # 2 to 5
+        if acceptance.permission.service.pattern is Pattern.ONE_WAY:
+            return 200 if acceptance.repeated else 202, {"Content-Type": "application/json"}, _json(acceptance.receipt)
+        reply = self._bus.calls.answer(acceptance)  # 7 and 8, in the caller's own time
+        headers = {
+            "Content-Type": reply.content_type,
+            "Lgsp-Manifest": reply.manifest_jws,
+            "Lgsp-Receipt": acceptance.receipt.receipt,
+        }
+        return 200, headers, reply.body
+
+    def _receive(self, environ: Environ, arrival: Arrival) -> Envelope:
+        return Envelope(
+            body=read_body(environ, self._most_bytes),
+            content_type=environ.get("CONTENT_TYPE", ""),
+            headers={name: environ[variable] for variable, name in _ENVELOPE_HEADERS.items() if variable in environ},
+            received_at=arrival.received_at,
+            traceparent=arrival.traceparent,
+        )
+
+
+class ShortWay:
+    """WSGI middleware: submissions go straight to `Submission`, everything else to Flask."""
+
+    def __init__(self, app: Flask, submission: Submission) -> None:
+        self._app = app
+        self._flask = app.wsgi_app
+        self._submission = submission
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] != PATH or environ["REQUEST_METHOD"] != "POST":
+            answer: Iterable[bytes] = self._flask(environ, start_response)
+            return answer
+        arrival = arrive(environ)
+        try:
+            status, headers, body = self._submission.take(environ, arrival)
+        except Exception as error:
+            return self._problem(error, environ, arrival)(environ, start_response)
+        start_response(_STATUS_LINES[status], [*headers.items(), ("Content-Length", str(len(body))), *HARDENING])
+        return [body]
+
+    def _problem(self, error: Exception, environ: Environ, arrival: Arrival) -> Response:
+        with self._app.request_context(environ):
+            adopt(arrival)
+            return self._app.finalize_request(self._app.handle_user_exception(error))
+
+
+def read_body(environ: Mapping[str, Any], most_bytes: int) -> bytes:
+    """The whole body. A length over the limit is refused before a byte of it is read; half a body is refused.
+
+    Raises TooLarge, Malformed(request-unreadable).
+    """
+    stated = environ.get("CONTENT_LENGTH", "")
+    if not stated and "HTTP_TRANSFER_ENCODING" not in environ:
+        return b""
+    length = int(stated) if stated.isdecimal() else most_bytes + 1  # chunked: one more than allowed tells
+    if stated and length > most_bytes:
+        raise TooLarge("body-too-large", limit=most_bytes)
+    try:
+        body: bytes = environ["wsgi.input"].read(length)
+    except Exception:  # whatever the server calls a caller who fell silent or wrote broken chunks
+        raise Malformed("request-unreadable") from None
+    if len(body) > most_bytes:
+        raise TooLarge("body-too-large", limit=most_bytes)
+    if stated and len(body) < length:
+        raise Malformed("request-unreadable")
+    return body
+
+
+_STATUS_LINES = {status: f"{status} {HTTPStatus(status).phrase}" for status in (200, 202)}
+
+
+def _unread(arrival: Arrival) -> Envelope:
+    """The envelope of a request whose body was not read, for the evidence of its refusal."""
+    return Envelope(
+        body=b"", content_type="", headers={}, received_at=arrival.received_at, traceparent=arrival.traceparent
+    )
+
+
+def _json(receipt: Receipt) -> bytes:
+    return orjson.dumps(
+        {
+            "message_id": receipt.message_id,
+            "state": receipt.state,
+            "received_at": to_wire(receipt.received_at),
+            "receivers": list(receipt.receivers),
+            "leaf": receipt.leaf,
+            "receipt": receipt.receipt,
+        }
+    )
