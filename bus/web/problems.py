@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 from werkzeug.exceptions import NotFound as RouteNotFound
 
 from bus.logs import get_logger
@@ -18,6 +18,7 @@ from schemas.problem import (
     NotFound,
     NotIdentified,
     Problem,
+    TooLarge,
 )
 
 log = get_logger()
@@ -76,6 +77,8 @@ def _http_error(error: HTTPException) -> Response:
         response.status_code = 405
         response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
         return response
+    if isinstance(error, RequestEntityTooLarge):
+        return problem_response(TooLarge("body-too-large", limit=request.max_content_length or 0))
     if isinstance(error, RouteNotFound):
         return problem_response(NotFound("page-unknown"))
     if error.code is not None and error.code < 400:
