@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from bus.settings import load_settings
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bus.cli import Session
     from bus.demo.province import Province
     from bus.demo.story import Story
+    from schemas.identifiers import MessageId
 
 
 @click.command()
@@ -76,30 +77,40 @@ def _play(province: Province, console: Console, language: str) -> bool:
             console.print(f"[red]✗[/] {number:2}. {text}\n      not true: {error}")
             console.print(f"      logs: {province.settings.home}/*.log")
             return False
-        console.print(f"[green]✓[/] {number:2}. {text}  [dim]{time.monotonic() - started:.1f} s[/]")
+        console.print(f"[green]✓[/] {number:2}. {text}  [dim]{time.monotonic() - started:.1f} s[/]", soft_wrap=True)
         for detail in details[:3]:
-            console.print(f"      [dim]{detail}[/]", highlight=False)
+            console.print(f"      [dim]{detail}[/]", highlight=False, soft_wrap=True)
     return _sum_up(story, province, console)
 
 
 def _sum_up(story: Story, province: Province, console: Console) -> bool:
     """The counts, each with a message that `lgsp trace` finds; False when one cannot be found."""
-    table = Table(title="Summary / Tổng kết")
-    for column in ("", "messages", "for example"):
-        table.add_column(column)
+    console.print("\n[bold]Summary / Tổng kết[/]")
+    ledger = province.bus.ledger
     complete = True
     for outcome in fields(story.account):
-        messages = getattr(story.account, outcome.name)
-        ledger = province.bus.ledger
+        messages: list[MessageId] = getattr(story.account, outcome.name)
         complete &= bool(messages) and all(
             ledger.find(message) is not None or ledger.refusals_of(message_id=message) for message in messages
         )
-        home = province.settings.home
-        table.add_row(outcome.name, str(len(messages)), f"lgsp --home {home} trace {messages[0]}" if messages else "—")
-    console.print(table, soft_wrap=True)
+        command = f"{_program()} --home {_short(province.settings.home)} trace {messages[0]}" if messages else ""
+        console.print(f"{outcome.name:>10} {len(messages):4}   {command}", highlight=False, soft_wrap=True)
     if not complete:
         console.print("[red]A message of the summary cannot be found in the ledger.[/]")
     return complete
+
+
+def _program() -> str:
+    """How this program was called, for lines that can be pasted."""
+    called = Path(sys.argv[0])
+    return _short(called) if called.name == "lgsp" else "lgsp"
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
 
 
 def _stay(province: Province, console: Console) -> None:

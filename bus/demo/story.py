@@ -216,6 +216,7 @@ class Story:
         refused = self._refused(
             lambda: stranger.send("dossier.sync", ["G99"], self._dossier_payload(), dossier=self.dossier), NotIdentified
         )
+        stranger.close()
         self._tell(f"{problem.detail('vi')}  ·  {refused.detail('vi')}")
 
     def prove(self) -> None:

@@ -31,7 +31,7 @@ import random
 import socket
 import struct
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -166,17 +166,31 @@ def _with_status(fault: Fault) -> Response:
 
 
 def _truncated(answer: Response) -> Response:
+    """Half of the body under a head that promises all of it, then the end of the connection."""
     whole = answer.get_data()
-    cut = Response(whole[: len(whole) // 2], status=answer.status_code, mimetype=answer.mimetype)
+    connection = _connection()
+
+    def half() -> Iterator[bytes]:
+        yield whole[: len(whole) // 2]
+        if connection is not None:  # no server closes a connection that still owes bytes by itself in time
+            connection.shutdown(socket.SHUT_RDWR)
+
+    cut = Response(half(), status=answer.status_code, mimetype=answer.mimetype)
     cut.headers["Content-Length"] = str(len(whole))
     cut.headers["Connection"] = "close"
     return cut
 
 
+def _connection() -> socket.socket | None:
+    """The caller's socket, as the servers that run the sandbox name it."""
+    found: socket.socket | None = request.environ.get("werkzeug.socket") or request.environ.get("gunicorn.socket")
+    return found
+
+
 def _reset() -> Response:
     """Reset the caller's connection. The server still holds the socket's number and will write an answer to it, so the
     number is made to name a dead pair of sockets first: closing it would let the answer reach a stranger."""
-    connection = request.environ.get("werkzeug.socket") or request.environ.get("gunicorn.socket")
+    connection = _connection()
     if connection is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         near, far = socket.socketpair()
