@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -16,10 +23,13 @@ from werkzeug.serving import make_server
 from bus.cli import lgsp
 from bus.logs import no_logs
 from bus.web.app import create_app
+from schemas.identifiers import MessageId
 from schemas.moment import utc_now
-from tests.bus_world import GOOD, RECEIVING, SENDING, World, bus_world, key_of
+from tests.bus_world import ANSWERING, GOOD, RECEIVING, SENDING, World, bus_world, key_of
 from tests.loopback import QuietHandler
+from tests.loopback import serving as serving_on_a_free_port
 
+ROOT = Path(__file__).resolve().parent.parent
 Run = Callable[..., Result]
 
 
@@ -101,7 +111,21 @@ def test_the_same_id_again_gives_the_first_receipt(run: Run) -> None:
         (("--to", "H99.16", "--service", "dossier.transfer/x"), 2, "CODE/VERSION"),
         (("--to", "nobody", "--service", "dossier.transfer"), 2, "agency code"),
         (("--to", "H99.16", "--service", "dossier.transfer", "--id", "7"), 2, "message id"),
-        (("--to", "H99.16", "--service", "dossier.transfer", "--bus", "http://127.0.0.1:9", "--id"), 1, "To repeat"),
+        (
+            (
+                "--to",
+                "H99.16",
+                "--service",
+                "dossier.transfer",
+                "--bus",
+                "http://127.0.0.1:9",
+                "--attempts",
+                "1",
+                "--id",
+            ),
+            1,
+            "To repeat",
+        ),
     ],
 )
 def test_what_cannot_be_sent_is_one_sentence_and_an_exit_code(
@@ -165,6 +189,61 @@ def test_a_message_saved_before_is_acknowledged_without_being_written_again(run:
     record = world.bus.ledger.find(sent["message_id"])
     assert record is not None
     assert record.deliveries[0].state == "delivered"
+
+
+def test_a_followed_inbox_saves_what_comes_until_it_is_told_to_end(run: Run, world: World) -> None:
+    follower = subprocess.Popen(
+        [sys.executable, "-P", "-c", "from bus.cli import main; main()", *RECEIVE, "--out", "received", "--follow"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        sent = [json.loads(run(*TRANSFER, "--json", "ho-so.json").stdout)["message_id"] for _ in range(3)]
+        patience_ends = time.monotonic() + 40
+        while not all(_delivered(world, message_id) for message_id in sent):
+            assert time.monotonic() < patience_ends
+            assert follower.poll() is None
+            time.sleep(0.05)
+        follower.send_signal(signal.SIGTERM)
+        said, _ = follower.communicate(timeout=30)
+    finally:
+        follower.kill()
+        follower.wait()
+    assert (follower.returncode, said.splitlines()[-1]) == (0, "3 messages")
+    assert sorted(path.name for path in Path("received").iterdir()) == sorted(sent)
+
+
+def _delivered(world: World, message_id: str) -> bool:
+    record = world.bus.ledger.find(MessageId(message_id))
+    return record is not None and record.deliveries[0].state == "delivered"
+
+
+def test_a_reply_is_checked_and_its_exact_bytes_are_printed(run: Run, world: World) -> None:
+    reply = b'{"hoTen": "NGUY\xe1\xbb\x84N V\xc4\x82N TH\xe1\xbb\xac"}'
+
+    def provider(_environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [reply]
+
+    with serving_on_a_free_port(provider) as partner:
+        system = world.bus.directory.current().system(ANSWERING)
+        assert system is not None
+        assert system.endpoint is not None
+        world.register(replace(system, endpoint=replace(system.endpoint, url=f"{partner.url}/in")))
+        asked = run("call", "--service", "population.lookup", "--to", "G99", "-", typed='{"id": "097000000001"}')
+        assert (asked.exit_code, asked.stdout_bytes) == (0, reply), asked.output
+        assert "checked reply of G99" in asked.stderr
+        shown = run(
+            "call", "--service", "population.lookup", "--to", "G99", "--json", "--out", "reply.json", "ho-so.json"
+        )
+        assert json.loads(shown.stdout)["sender"] == "G99"
+        assert Path("reply.json").read_bytes() == reply
+
+
+def test_a_provider_that_is_away_is_a_failure_and_the_question_can_be_repeated(run: Run) -> None:
+    asked = run("call", "--attempts", "1", "--service", "population.lookup", "--to", "G99", "ho-so.json")
+    assert (asked.exit_code, "--id" in asked.stderr, asked.stdout) == (1, True, "")
 
 
 def test_acknowledging_what_is_not_kept_is_refused(run: Run) -> None:

@@ -66,6 +66,7 @@ class Membership:
     bus_keys: Path | None = None
     ca: Path | None = None
     purpose: str = ""
+    attempts: int = 5
 
 
 def _membership_options(command: F) -> F:
@@ -79,6 +80,7 @@ def _membership_options(command: F) -> F:
             click.option("--password-file", type=_EXISTING, help="File whose first line is the key's password."),
             click.option("--bus-keys", type=_EXISTING, help="The bus's public keys (JWK Set or trust file), pinned."),
             click.option("--ca", type=_EXISTING, help="Certificate authority of the bus's TLS, PEM."),
+            click.option("--attempts", type=click.IntRange(1, 100), help="Tries while the bus is away or busy (5)."),
         )
     ):
         command = option(command)
@@ -329,6 +331,7 @@ def _client(
         provider_keys=provider_keys or (),
         http=HttpSettings(ca_file=str(membership.ca or ""), max_reply_bytes=_MAX_ANSWER_BYTES),
         language=session.language,
+        attempts=membership.attempts,
     )
 
 
