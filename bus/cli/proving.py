@@ -13,6 +13,7 @@ import click
 from bus.cli import FAILED, REFUSED, Session, fail
 from bus.cli.terminal import local, print_json, printable, session_of
 from schemas.identifiers import MessageId
+from schemas.moment import from_wire
 from schemas.problem import Language
 from security.verifier import MAX_FILE_BYTES, Refuted, Trust, Verdict, verify_file, verify_receipt
 
@@ -179,8 +180,8 @@ def _facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
     if isinstance(receipt.get("iat"), int):
         told.append(("signed at", f"{local(datetime.fromtimestamp(receipt['iat'], UTC))} (Vietnam)"))
     for entry in facts.get("entries", []):
-        at = f"{entry.get('receiver', '')} {entry.get('at', '')}".strip()
-        told.append((str(entry.get("kind")), f"entry {entry.get('position')}  {at}"))
+        at = local(from_wire(str(entry["at"]))) if "at" in entry else ""
+        told.append((str(entry.get("kind")), f"{at} {entry.get('receiver', '')} (entry {entry.get('position')})"))
     return [(name, str(value)) for name, value in told if value]
 
 

@@ -6,8 +6,6 @@ Exit codes: 0 done (or nothing to do), 1 the store or the machine failed, 2 refu
 from __future__ import annotations
 
 import json
-import os
-import pwd
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,10 +16,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from bus.cli import FAILED, REFUSED
+from bus.cli.terminal import actor, console
 from bus.settings import Settings, load_settings
 from bus.store import open_engine
 from registry.changes import Changes, everything, kind_of, plain, plan_changes, subject_of
@@ -83,7 +81,7 @@ def list_(kind: str, as_json: bool) -> None:
     if as_json:
         click.echo(_json([_public(entry) for entry in entries]))
     else:
-        _console().print(_listing(kind, entries))
+        console().print(_listing(kind, entries))
 
 
 @registry.command()
@@ -99,7 +97,7 @@ def show(code: str, as_json: bool) -> None:
         click.echo(_json([_public(entry) for entry in entries]))
         return
     for entry in entries:
-        _console().print(_facts(entry))
+        console().print(_facts(entry))
 
 
 @registry.command()
@@ -124,7 +122,7 @@ def history(subject: str, limit: int) -> None:
         after = event["after_sha256"][:12]
         words = (event["actor"], event["action"], event["kind"], event["subject"], str(event["revision"]), after)
         table.add_row(f"{event['occurred_at'].astimezone(VIETNAM):%Y-%m-%d %H:%M:%S}", *words)
-    _console().print(table)
+    console().print(table)
 
 
 @registry.group()
@@ -144,7 +142,7 @@ def set_secret(name: str) -> None:
     with _open_store() as store:
         _settings().key_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         sealed = SecretBox.load_or_create(_settings().master_key_path).seal(name, value.encode())
-        store.put_secret(name, sealed, actor=_actor())
+        store.put_secret(name, sealed, actor=actor())
     click.echo(f"secret {name} kept")
 
 
@@ -167,7 +165,7 @@ def client_secret(system: str) -> None:
             _refuse(["There is no such system."])
         value = new_secret()
         changed = replace(held, client_secret_hash=hash_secret(value))
-        store.apply(plan_changes(directory, [changed]), _actor())
+        store.apply(plan_changes(directory, [changed]), actor())
     click.echo(value)
 
 
@@ -213,12 +211,7 @@ def _carry_out(store: RegistryStore, changes: Changes, *, dry_run: bool) -> None
     if dry_run:
         click.echo("dry run: nothing was written")
     elif changes.steps:
-        click.echo(f"applied: revision {store.apply(changes, _actor())}")
-
-
-def _actor() -> str:
-    """Who types: the account of the operating system, which the audit trail can be held against."""
-    return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
+        click.echo(f"applied: revision {store.apply(changes, actor())}")
 
 
 def _named(directory: Directory, code: str) -> list[Entry]:
@@ -238,12 +231,6 @@ def _public(entry: Entry) -> dict[str, Any]:
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2)
-
-
-def _console() -> Console:
-    console = Console(markup=False, highlight=False, emoji=False)
-    # In a pipe there is no window to fit into: lines are not cut.
-    return console if console.is_terminal else Console(markup=False, highlight=False, emoji=False, width=400)
 
 
 _COLUMNS: dict[str, dict[str, Callable[[Any], object]]] = {

@@ -59,12 +59,16 @@ def in_words(problem: Mapping[str, Any] | None, language: Language) -> str:
     if wording is None:
         return reason
     text = wording.vi if language == "vi" else wording.en
-    try:
-        sentence = text.format(**(problem.get("facts") or {}))
-    except (KeyError, IndexError, TypeError):  # written by another version, whose wording needed other facts
-        sentence = reason
+    sentence = text.format_map(_Facts(problem.get("facts") or {}))
     said = printable(str(problem.get("said") or ""))
     return f"{sentence} (“{said}”)" if said else sentence
+
+
+class _Facts(dict[str, Any]):
+    """Facts of a stored problem. Some are not kept (a refusal keeps its reason only): those read as an ellipsis."""
+
+    def __missing__(self, name: str) -> str:
+        return "…"
 
 
 def printable(text: str) -> str:
