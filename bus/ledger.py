@@ -482,11 +482,19 @@ class Ledger:
         """Make due the next message of each dossier whose earlier message has just ended."""
         if not finished:
             return
-        keyed = connection.execute(self._statements.keys_of, {"ids": list(finished)}).all()
-        for key, system in {(row.ordering_key, row.system) for row in keyed}:
-            successor = connection.execute(self._statements.next_in_line, {"key": key, "system": system}).first()
-            if successor is not None and successor.state == State.WAITING and not successor.due:
-                self._put_in_outbox(connection, {successor.id: utc_now()})
+        keyed = {
+            (row.ordering_key, row.system)
+            for row in connection.execute(self._statements.keys_of, {"ids": list(finished)})
+        }
+        if not keyed:
+            return
+        heads = connection.execute(self._statements.heads_of_lines, {"keys": list({key for key, _ in keyed})})
+        ids = [row.id for row in heads if (row.ordering_key, row.system) in keyed]
+        if not ids:
+            return
+        released = connection.execute(self._statements.waiting_without_date, {"ids": ids}).scalars().all()
+        if released:
+            self._put_in_outbox(connection, dict.fromkeys(released, utc_now()))
 
     def release_stalled(self, now: datetime) -> int:
         """Give back deliveries whose lease ran out (their process died or hung) and count them.
@@ -725,23 +733,20 @@ class _Statements:
             exchanges.c.receipt,
             exchanges.c.received_at,
         ).where(exchanges.c.message_id.in_(bindparam("message_ids", expanding=True)))
-        in_line = (
-            select(deliveries.c.id, deliveries.c.state)
-            .where(
-                deliveries.c.ordering_key == bindparam("key"),
-                deliveries.c.system == bindparam("system"),
-                _UNFINISHED,
-            )
-            .order_by(deliveries.c.id)
-            .limit(1)
-        )
         self.keys_in_line = (
             select(deliveries.c.ordering_key, deliveries.c.system)
             .where(deliveries.c.ordering_key.in_(bindparam("keys", expanding=True)), _UNFINISHED)
             .distinct()
         )
-        self.next_in_line = in_line.add_columns(
-            exists().where(outbox.c.delivery_id == deliveries.c.id).correlate(deliveries).label("due")
+        self.heads_of_lines = (
+            select(deliveries.c.ordering_key, deliveries.c.system, func.min(deliveries.c.id).label("id"))
+            .where(deliveries.c.ordering_key.in_(bindparam("keys", expanding=True)), _UNFINISHED)
+            .group_by(deliveries.c.ordering_key, deliveries.c.system)
+        )
+        self.waiting_without_date = select(deliveries.c.id).where(
+            deliveries.c.id.in_(bindparam("ids", expanding=True)),
+            deliveries.c.state == State.WAITING,
+            ~exists().where(outbox.c.delivery_id == deliveries.c.id),
         )
         self.due_of_system = (
             select(outbox.c.id, outbox.c.delivery_id)
