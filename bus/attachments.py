@@ -7,17 +7,19 @@ must bring all its bytes anyway.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from bus.ledger import Ledger
 from schemas.identifiers import AgencyCode
 from schemas.message import SHA256_HEX, Manifest
 from schemas.moment import utc_now
-from schemas.problem import FieldError, Malformed, NotFound, SchemaViolation, TooLarge
+from schemas.problem import FieldError, Malformed, NotFound, SchemaViolation, TooLarge, TooMany
 
 _CHUNK_BYTES = 256 * 1024
 
@@ -54,11 +56,16 @@ class Attachments:
         """Store bytes from ``start`` on; with ``total`` given and not reached, keep them and wait for the rest.
 
         Raises Malformed(attachment-gap) when ``start`` is not where the last bytes ended,
-        Malformed(attachment-digest) when the whole file has another digest (it is thrown away), TooLarge.
+        Malformed(attachment-digest) when the whole file has another digest (it is thrown away), TooLarge, and
+        TooMany(attachment-busy) while the same agency uploads the same file on another connection.
         """
         part = self._part(_checked(sha256), agency)
         part.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("ab" if start else "wb") as file:
+        with part.open("ab") as file:
+            _hold(file, part)
+            if not start:
+                file.truncate(0)
+                file.seek(0)
             if file.tell() != start:
                 raise Malformed("attachment-gap", received=file.tell())
             for chunk in chunks:
@@ -68,9 +75,9 @@ class Attachments:
             file.flush()
             os.fsync(file.fileno())
             received = file.tell()
-        if total is not None and received < total:
-            return Upload(received=received, complete=False)
-        self._finish(part, sha256, agency, received)
+            if total is not None and received < total:
+                return Upload(received=received, complete=False)
+            self._finish(part, sha256, agency, received)
         return Upload(received=received, complete=True)
 
     def open(self, sha256: str, agency: AgencyCode) -> Path:
@@ -108,6 +115,20 @@ class Attachments:
 
     def _part(self, sha256: str, agency: AgencyCode) -> Path:
         return self._folder / "incoming" / f"{sha256}.{agency}"
+
+
+def _hold(file: BinaryIO, part: Path) -> None:
+    """Be the only one who writes to a half-uploaded file until it is closed. Raises TooMany(attachment-busy).
+
+    Without it, somebody who had opened the file before its digest was found right could change it afterwards.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        still_there = os.path.samestat(os.fstat(file.fileno()), part.stat())
+    except (BlockingIOError, FileNotFoundError):
+        still_there = False
+    if not still_there:  # another connection writes to it, or has just finished it
+        raise TooMany("attachment-busy", retry_after_seconds=1)
 
 
 def _checked(sha256: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -38,11 +39,18 @@ def decide(
         return RetryDecision(state=State.DELIVERED)
     if not problem.retryable or tries >= policy.max_attempts:
         return RetryDecision(state=State.DEAD)
-    ladder = policy.first_delay_seconds * policy.factor ** min(tries - 1, 64)
-    delay = min(ladder, policy.max_delay_seconds) * (0.5 + random() / 2)
+    delay = min(_ladder(policy, tries), policy.max_delay_seconds) * (0.5 + random() / 2)
     if problem.retry_after_seconds is not None:
         delay = max(delay, float(problem.retry_after_seconds))
-    due_at = now + timedelta(seconds=delay)
-    if due_at > since + timedelta(seconds=policy.give_up_after_seconds):
+    left = since + timedelta(seconds=policy.give_up_after_seconds) - now
+    if delay > left.total_seconds():  # compared as seconds: a receiver may ask for more time than a date can hold
         return RetryDecision(state=State.DEAD)
-    return RetryDecision(state=State.WAITING, due_at=due_at)
+    return RetryDecision(state=State.WAITING, due_at=now + timedelta(seconds=delay))
+
+
+def _ladder(policy: RetryPolicy, tries: int) -> float:
+    """The delay after so many tries, in seconds, as if it had no upper bound."""
+    try:
+        return policy.first_delay_seconds * policy.factor ** (tries - 1)
+    except OverflowError:
+        return math.inf

@@ -617,4 +617,8 @@ REASONS: dict[str, Wording] = {
         "Khóa đã ký thông điệp này không còn đăng ký nên không lập được hồ sơ chứng cứ. "
         "Hãy đề nghị quản trị đăng ký lại chứng thư ở trạng thái đã thu hồi.",
     ),
+    "attachment-busy": Wording(
+        "The same file is being uploaded on another connection. Wait until that one ends, then ask how much is here.",
+        "Tệp này đang được tải lên qua một kết nối khác. Hãy chờ kết nối đó xong rồi hỏi lại đã nhận được bao nhiêu.",
+    ),
 }

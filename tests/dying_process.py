@@ -27,11 +27,11 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-import bus.web.exchange
 from bus.broker.embedded import EmbeddedBroker
 from bus.delivery import Delivery
 from bus.intake import Intake
 from bus.ledger import Ledger
+from bus.web.submission import Submission
 from connectors.rest import RestConnector
 
 #: Step → where the web process dies, in the order of a message's life.
@@ -91,8 +91,8 @@ def _arm(step: str) -> None:
     ending: set[int] = set()
 
     def holds(thing: Any) -> bool:
-        body = getattr(thing, "body", None) or getattr(getattr(thing, "message", None), "body", b"")
-        return doomed in body
+        carrier = thing if hasattr(thing, "body") else getattr(thing, "message", None)
+        return carrier is not None and doomed in carrier.body
 
     def one_holds(things: Iterable[Any]) -> bool:
         return any(holds(thing) for thing in things)
@@ -107,7 +107,7 @@ def _arm(step: str) -> None:
 
     match step:
         case "receive":
-            _wrap(bus.web.exchange, "read_envelope", step, after=lambda envelope, *_: holds(envelope))
+            _wrap(Submission, "_receive", step, after=lambda envelope, *_: holds(envelope))
         case "identify":
             _wrap(Intake, "_identify", step, after=lambda message, *_: holds(message))
         case "authorise":

@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,11 +151,11 @@ class Process:
                     return
                 except urllib3.exceptions.HTTPError:
                     time.sleep(0.03)
-        raise AssertionError("the server did not start")
+        raise AssertionError(f"the server did not start: {self._log.read_text(errors='replace')[-2000:]}")
 
-    def workers_killed(self) -> int:
-        """How many of its workers gunicorn has seen die of SIGKILL."""
-        return self._log.read_text(errors="replace").count("was sent SIGKILL")
+    def has_lost(self, workers: int) -> bool:
+        """Has gunicorn seen that many of its workers die of SIGKILL?"""
+        return self._log.read_text(errors="replace").count("was sent SIGKILL") == workers
 
     def must_have_been_killed(self) -> None:
         """It reached its step: nothing else ends it so."""
@@ -246,7 +247,7 @@ def test_a_web_process_killed_at_any_step_loses_nothing_that_it_acknowledged(wor
             assert answer is None, "it died before it could answer"
             for future in pending:
                 future.result()
-            _wait_until(lambda number=number: process.workers_killed() == number, "it did not reach its step")
+            _wait_until(partial(process.has_lost, number), "it did not reach its step")
             kept = world.bus.ledger.find(doomed.manifest.message_id) is not None
             assert kept == (step in {"record-after-commit", "call-before", "call-after"})
         for message in sent.unacknowledged():
