@@ -49,8 +49,6 @@ from tests.bus_world import (
 
 #: Planted in payloads, headers, purposes, names; and, where only capitals may stand, its short form.
 MARKER, CAPITALS = "dauvet7f3a9c", "QZX9K"
-#: What a refusal may add to the store: itself, its leaf, its count.
-MAY_GROW = {"refusals", "evidence_leaves", "counters"}
 
 Make = Callable[[World], Signed]
 
@@ -63,10 +61,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def url(world: World) -> Iterator[str]:
-    with world.server_process(read_timeout_seconds=2) as url:
+    with world.server_process(read_timeout_seconds=2, strangers_recorded_per_second=10_000) as url:
         yield url
     log = (world.settings.home / "serve.log").read_text()
     assert "exchange.refused" in log
+    assert "Traceback" not in log
     assert_no_marker(log)
 
 
@@ -293,6 +292,7 @@ def assert_refused(answer: Answer, hostile: Case) -> None:
 
 
 def assert_only_the_refusal_was_kept(before: dict[str, int], after: dict[str, int], problem: str) -> None:
+    """The refusal, its leaf, its count (perhaps in a counter that is new); no other table has a row more or less."""
     grown = {name: after[name] - before.get(name, 0) for name in after if after[name] != before.get(name, 0)}
     assert grown.pop("refusals") == grown.pop("evidence_leaves") == grown.pop(f"counter refused {problem}") == 1
     assert grown.keys() <= {"counters"}

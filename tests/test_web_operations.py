@@ -188,6 +188,8 @@ def test_what_problems_say_fits_the_problem_schema(world: World, url: str) -> No
     broken = post(url, world.signed({"title": 1})).json
     validator.validate(broken)
     validator.validate(ask("GET", f"{url}/nowhere").json)
+    types = schemas["Problem"]["properties"]["type"]["enum"]
+    assert sorted(types) == sorted(f"/problems/{slug}" for slug in problem_types())
     receipts = Draft202012Validator({"$ref": "#/components/schemas/Receipt", "components": {"schemas": schemas}})
     receipts.validate(post(url, world.signed()).json)
 

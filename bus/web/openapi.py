@@ -73,7 +73,8 @@ def openapi_document(app: Flask, public_url: str) -> dict[str, Any]:
             "summary": "An inter-agency data bus: signed, validated, traced and provable exchange.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": public_url}],
+        # "Here" first: the page may try only what its own origin serves, and that may be the admin side.
+        "servers": [{"url": "/"}, {"url": public_url}],
         "tags": [{"name": name} for name in dict.fromkeys(op.tag for _, op in described_rules(app))],
         "paths": paths,
         "components": {
