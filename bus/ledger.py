@@ -24,7 +24,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from sqlalchemy import (
-    LABEL_STYLE_TABLENAME_PLUS_COL,
+    BigInteger,
     ColumnElement,
     Connection,
     Row,
@@ -340,14 +340,9 @@ class Ledger:
             return []
         ids = [row.delivery_id for row in due]
         lease_until = to_micros(now + lease)
-        connection.execute(delete(outbox).where(outbox.c.id.in_([row.id for row in due])))
-        connection.execute(
-            update(deliveries)
-            .where(deliveries.c.id.in_(ids), deliveries.c.state == State.WAITING)
-            .values(state=State.DELIVERING, attempt=deliveries.c.attempt + 1, lease_until=lease_until)
-        )
-        rows = connection.execute(self._statements.claimed.where(deliveries.c.id.in_(ids)).order_by(deliveries.c.id))
-        return [_claim(row) for row in rows]
+        connection.execute(self._statements.leave_outbox, {"ids": [row.id for row in due]})
+        connection.execute(self._statements.lease, {"ids": ids, "lease_until": lease_until})
+        return [_claim(row) for row in connection.execute(self._statements.claims_of, {"ids": ids})]
 
     def claim_again(self, message_id: MessageId, now: datetime, lease: timedelta) -> Claim | None:
         """Take a request-reply call whose caller repeats it after a failure; None while another attempt runs."""
@@ -713,6 +708,16 @@ class Ledger:
             return connection.execute(party).first() is not None
 
 
+#: What a claim is made of, in the order in which `_claim` reads it.
+_CLAIM_COLUMNS = (
+    deliveries.c.id, deliveries.c.exchange_id, deliveries.c.attempt, deliveries.c.lease_until, deliveries.c.receiver,
+    deliveries.c.system, deliveries.c.attempts_before, deliveries.c.retry_since,
+    exchanges.c.message_id, exchanges.c.sender, exchanges.c.service, exchanges.c.service_version, exchanges.c.pattern,
+    exchanges.c.manifest, exchanges.c.manifest_sha256, exchanges.c.receipt, exchanges.c.received_at,
+    exchanges.c.traceparent, exchanges.c.dossier,
+    payloads.c.body,
+)  # fmt: skip
+
 #: Written with literals: SQLite takes a partial index only when it sees the index's own words.
 _UNFINISHED = deliveries.c.state.in_([literal_column("'waiting'"), literal_column("'delivering'")])
 
@@ -755,11 +760,24 @@ class _Statements:
             .limit(bindparam("most"))
             .with_for_update(skip_locked=True)
         )
+        self.leave_outbox = delete(outbox).where(outbox.c.id.in_(bindparam("ids", expanding=True)))
+        self.lease = (
+            update(deliveries)
+            .where(deliveries.c.id.in_(bindparam("ids", expanding=True)), deliveries.c.state == State.WAITING)
+            .values(
+                state=State.DELIVERING,
+                attempt=deliveries.c.attempt + 1,
+                lease_until=bindparam("lease_until", type_=BigInteger),
+            )
+        )
         self.claimed = (
-            select(deliveries, exchanges, payloads.c.body)
+            select(*_CLAIM_COLUMNS)
+            .select_from(deliveries)
             .join(exchanges, exchanges.c.id == deliveries.c.exchange_id)
             .outerjoin(payloads, payloads.c.exchange_id == exchanges.c.id)
-            .set_label_style(LABEL_STYLE_TABLENAME_PLUS_COL)
+        )
+        self.claims_of = self.claimed.where(deliveries.c.id.in_(bindparam("ids", expanding=True))).order_by(
+            deliveries.c.id
         )
         self.held_claims = select(deliveries.c.id, deliveries.c.attempt).where(
             deliveries.c.id.in_(bindparam("ids", expanding=True)), deliveries.c.state == State.DELIVERING
@@ -896,28 +914,34 @@ def _delivery_row(
     }
 
 
-def _claim(row: Row[Any]) -> Claim:
+def _claim(row: Sequence[Any]) -> Claim:
+    """Of the columns in ``_CLAIM_COLUMNS``, in their order. The store's own values are not checked again."""
+    (
+        number, exchange_id, attempt, lease_until, receiver, system, attempts_before, retry_since,
+        message_id, sender, service, service_version, pattern, manifest_jws, manifest_sha256, receipt_jws,
+        received_at, traceparent, dossier, body,
+    ) = row  # fmt: skip
     return Claim(
-        delivery_id=row.deliveries_id,
-        exchange_id=row.exchanges_id,
-        attempt=row.deliveries_attempt,
-        lease_until=from_micros(row.deliveries_lease_until),
-        message_id=MessageId(row.exchanges_message_id),
-        sender=AgencyCode(row.exchanges_sender),
-        receiver=AgencyCode(row.deliveries_receiver),
-        system=SystemCode(row.deliveries_system),
-        service=ServiceCode(row.exchanges_service),
-        service_version=row.exchanges_service_version,
-        pattern=Pattern(row.exchanges_pattern),
-        manifest_jws=row.exchanges_manifest,
-        manifest_sha256=row.exchanges_manifest_sha256,
-        receipt_jws=row.exchanges_receipt,
-        body=row.payloads_body if row.payloads_body is not None else b"",
-        received_at=from_micros(row.exchanges_received_at),
-        traceparent=row.exchanges_traceparent,
-        attempts_before=row.deliveries_attempts_before,
-        retry_since=from_micros(row.deliveries_retry_since),
-        dossier=DossierCode(row.exchanges_dossier) if row.exchanges_dossier else None,
+        delivery_id=number,
+        exchange_id=exchange_id,
+        attempt=attempt,
+        lease_until=from_micros(lease_until),
+        message_id=MessageId.unchecked(message_id),
+        sender=AgencyCode.unchecked(sender),
+        receiver=AgencyCode.unchecked(receiver),
+        system=SystemCode.unchecked(system),
+        service=ServiceCode.unchecked(service),
+        service_version=service_version,
+        pattern=Pattern(pattern),
+        manifest_jws=manifest_jws,
+        manifest_sha256=manifest_sha256,
+        receipt_jws=receipt_jws,
+        body=body if body is not None else b"",
+        received_at=from_micros(received_at),
+        traceparent=traceparent,
+        attempts_before=attempts_before,
+        retry_since=from_micros(retry_since),
+        dossier=DossierCode.unchecked(dossier) if dossier else None,
     )
 
 

@@ -39,6 +39,11 @@ class Identifier(str):
         return _new(cls, text)
 
     @classmethod
+    def unchecked(cls, text: str) -> Self:
+        """A value without its check: only for text that our own store holds, which was checked when it went in."""
+        return _new(cls, text)
+
+    @classmethod
     def malformed(cls) -> Malformed:
         """The refusal of a text that is not of this kind."""
         return Malformed("identifier-invalid", kind=cls.kind, kind_vi=cls.kind_vi)
