@@ -13,9 +13,11 @@ from gevent import monkey
 monkey.patch_all()
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import gevent
 from gunicorn.app.base import BaseApplication
 from gunicorn.workers.ggevent import GeventWorker
 
@@ -32,8 +34,26 @@ class PatientWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
     read_timeout_seconds = 30
 
     def init_process(self) -> None:
+        self._idle: set[Any] = set()
         self.log.error_log.addFilter(_is_no_silence)
         super().init_process()
+
+    @contextmanager
+    def timeout_ctx(self) -> Iterator[None]:
+        """Around the wait for a connection's next request, the only time when nobody is owed an answer on it."""
+        waiting = gevent.getcurrent()
+        self._idle.add(waiting)
+        try:
+            with super().timeout_ctx():
+                yield
+        finally:
+            self._idle.discard(waiting)
+
+    def notify(self) -> None:
+        """Called every second, also while stopping: then idle connections are closed, not waited for."""
+        super().notify()
+        if not self.alive:
+            gevent.killall(list(self._idle), block=False)
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         client.settimeout(self.read_timeout_seconds)
