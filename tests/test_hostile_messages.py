@@ -337,6 +337,54 @@ def send_in_parts(url: str, message: Signed, *, chunked: bool) -> tuple[int, Any
         connection.close()
 
 
+# ---- what is no HTTP ------------------------------------------------------------------------------------------------
+
+_POST = "POST /v1/exchange HTTP/1.1\r\nHost: bus\r\n"
+NO_REQUESTS = {
+    "a space in a header's name": f"GET /healthz HTTP/1.1\r\nHost: bus\r\nX {MARKER}: 1\r\n\r\n",
+    "a length and chunks": f"{_POST}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "two lengths": f"{_POST}Content-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef",
+    "a length that is none": f"{_POST}Content-Length: {MARKER}\r\n\r\nabcdef",
+    "a negative length": f"{_POST}Content-Length: -1\r\n\r\nabcdef",
+    "an unknown coding": f"{_POST}Transfer-Encoding: {MARKER}\r\n\r\n",
+    "an unknown expectation": f"{_POST}Expect: {MARKER}\r\nContent-Length: 2\r\n\r\n{{}}",
+    "a chunk without a size": f"{_POST}Transfer-Encoding: chunked\r\n\r\n{MARKER}\r\n\r\n",
+    "a method that is none": f"{MARKER} /v1/exchange HTTP/1.1\r\nHost: bus\r\n\r\n",
+    "an unknown version": f"GET /healthz HTTP/{MARKER}\r\nHost: bus\r\n\r\n",
+    "a NUL in a header": f"GET /healthz HTTP/1.1\r\nHost: bus\r\nX: {MARKER}\0\r\n\r\n",
+    "a header without end": f"{_POST}X: {MARKER * 10_000}\r\nContent-Length: 2\r\n\r\n{{}}",
+    "an address without end": f"GET /{MARKER * 1000} HTTP/1.1\r\nHost: bus\r\n\r\n",
+    "a greeting of TLS": "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("spoken", NO_REQUESTS.values(), ids=NO_REQUESTS.keys())
+def test_what_is_no_request_is_a_problem_that_repeats_nothing(world: World, url: str, spoken: str) -> None:
+    address = urlsplit(url)
+    with socket.create_connection((address.hostname, address.port), timeout=15) as connection:
+        connection.sendall(spoken.encode("latin-1"))
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        problem = json.loads(answer.read())
+    assert (answer.status, problem["type"], problem["reason"]) == (400, "/problems/malformed", "request-unreadable")
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert_no_marker(f"{answer.headers} {problem}")
+    assert post(url, world.signed()).status == 202
+
+
+def test_a_manifest_in_a_header_of_almost_that_name_is_none(world: World, url: str) -> None:
+    """WSGI writes ``Lgsp_Manifest`` and ``Lgsp-Manifest`` alike: a proxy that strips one must not be passed by."""
+    message = world.signed()
+    address = urlsplit(url)
+    jws = message.headers["Lgsp-Manifest"]
+    head = f"{_POST}Lgsp_Manifest: {jws}\r\nContent-Type: application/json\r\nContent-Length: {len(message.body)}"
+    with socket.create_connection((address.hostname, address.port), timeout=15) as connection:
+        connection.sendall(head.encode() + b"\r\n\r\n" + message.body)
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert (answer.status, json.loads(answer.read())["reason"]) == (401, "unsigned")
+
+
 # ---- silence --------------------------------------------------------------------------------------------------------
 
 

@@ -35,7 +35,8 @@ def install(app: Flask) -> None:
 
 def problem_response(problem: Problem) -> Response:
     """The document, with the headers that its status asks for."""
-    response = Response(orjson.dumps(problem_document(problem)), problem.status, content_type=CONTENT_TYPE)
+    document = problem_document(problem, preferred_language(), _trace_id())
+    response = Response(orjson.dumps(document), problem.status, content_type=CONTENT_TYPE)
     if problem.retry_after_seconds is not None:
         response.headers["Retry-After"] = str(problem.retry_after_seconds)
     elif problem.status in (429, 503):
@@ -45,18 +46,17 @@ def problem_response(problem: Problem) -> Response:
     return response
 
 
-def problem_document(problem: Problem) -> dict[str, Any]:
+def problem_document(problem: Problem, language: Language, trace_id: str) -> dict[str, Any]:
     """The members of RFC 9457 and ours: ``reason``, ``errors``, ``retryable``, ``trace_id``. No received value."""
-    language = preferred_language()
     document: dict[str, Any] = {
         "type": f"/problems/{problem.slug}",
         "title": problem.localized_title(language),
         "status": problem.status,
         "detail": problem.detail(language),
-        "instance": f"urn:trace:{_trace_id()}",
+        "instance": f"urn:trace:{trace_id}",
         "reason": problem.reason,
         "retryable": problem.retryable,
-        "trace_id": _trace_id(),
+        "trace_id": trace_id,
     }
     if problem.errors:
         document["errors"] = [{"pointer": error.pointer, "detail": error.detail} for error in problem.errors]

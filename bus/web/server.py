@@ -13,18 +13,26 @@ from gevent import monkey
 monkey.patch_all()
 
 import logging
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import gevent
+import orjson
 from gunicorn.app.base import BaseApplication
+from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderName, ParseException
 from gunicorn.workers.ggevent import GeventWorker
 
 from bus.assembly import open_bus
-from bus.logs import configure_logs
+from bus.logs import configure_logs, get_logger
 from bus.settings import Settings, load_settings
 from bus.web.app import create_app
+from bus.web.inbox import InboxWatch
+from bus.web.problems import CONTENT_TYPE, problem_document
+from schemas.problem import InternalFailure, Malformed
+
+log = get_logger()
 
 
 class PatientWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
@@ -59,6 +67,27 @@ class PatientWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
         client.settimeout(self.read_timeout_seconds)
         # Past GeventWorker.handle, which does one thing: it takes the time-out away again.
         super(GeventWorker, self).handle(listener, client, addr)
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """What never became a request. gunicorn would answer in HTML and repeat what it could not read, to the caller
+        and to the log; here it is a problem like any other."""
+        if isinstance(exc, gevent.GreenletExit):
+            return  # an idle connection closed by `notify`: nobody asked anything
+        ours = isinstance(exc, InvalidResponseHeader | InvalidResponseHeaderName)
+        unreadable = isinstance(exc, ParseException) and not ours
+        problem = Malformed("request-unreadable") if unreadable else InternalFailure()
+        trace_id = os.urandom(16).hex()
+        if unreadable:
+            log.info("request.unreadable", reason=type(exc).__name__, trace_id=trace_id)
+        else:
+            log.error("request.failed", exc_info=exc, trace_id=trace_id)
+        body = orjson.dumps(problem_document(problem, "en", trace_id))
+        head = (
+            f"HTTP/1.1 {problem.status} {problem.title}\r\nConnection: close\r\nContent-Type: {CONTENT_TYPE}\r\n"
+            f"X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        with suppress(OSError):  # who speaks like this may be gone already
+            client.sendall(head.encode("ascii") + body)
 
 
 def _is_no_silence(record: logging.LogRecord) -> bool:
