@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from datetime import timedelta
 from random import random
-from typing import Any
+from typing import Any, ClassVar
 
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import MethodNotAllowed
@@ -166,6 +166,10 @@ def inbox_surface(bus: Bus) -> Blueprint:
 class InboxWatch:
     """Lets many long polls wait on one look at the store. Thread-safe."""
 
+    #: The process is told to end: nobody waits any longer, or a long poll would hold it up for a minute. A plain mark,
+    #: because a signal handler sets it.
+    ending: ClassVar[bool] = False
+
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._mutex = threading.Lock()
@@ -197,7 +201,7 @@ class InboxWatch:
             now = utc_now()
             due = {system for system, due_at in self._ledger.systems_due(now) if due_at <= now}
             with self._mutex:
-                for system in due & self._waiting.keys():
+                for system in self._waiting.keys() if self.ending else due & self._waiting.keys():
                     for gate in self._waiting[system]:
                         gate.set()
             time.sleep(_WATCH_SECONDS)

@@ -58,9 +58,11 @@ class PatientWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
             self._idle.discard(waiting)
 
     def notify(self) -> None:
-        """Called every second, also while stopping: then idle connections are closed, not waited for."""
+        """Called every second, also while stopping: then idle connections are closed and long polls are
+        answered, not waited for."""
         super().notify()
         if not self.alive:
+            InboxWatch.ending = True
             gevent.killall(list(self._idle), block=False)
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
