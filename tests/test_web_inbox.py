@@ -203,3 +203,24 @@ def test_messages_of_one_dossier_come_one_after_the_other(world: World, url: str
     settle(world, url, first["delivery_id"], "ack")
     (second,) = fetch(world, url)
     assert second["message_id"] == sent[1].manifest.message_id
+
+
+def test_many_long_polls_hold_up_nobody_and_are_woken_across_processes(world: World) -> None:
+    """The real server with two processes: whoever polls at one is woken by a message that came to the other."""
+    with world.server_process(serve_processes=2) as url:
+        found: list[Any] = []
+        pollers = [
+            threading.Thread(target=lambda: found.extend(fetch(world, url, "?wait=30&max=1"))) for _ in range(20)
+        ]
+        for poller in pollers:
+            poller.start()
+        time.sleep(0.5)
+        started = time.monotonic()
+        sent = [world.signed() for _ in range(20)]
+        for message in sent:
+            assert post(url, message).status == 202
+        for poller in pollers:
+            poller.join(30)
+        assert time.monotonic() - started < 15
+    assert {d["message_id"] for d in found} <= {m.manifest.message_id for m in sent}
+    assert len({d["delivery_id"] for d in found}) == len(found) > 0  # nobody gets what another holds
