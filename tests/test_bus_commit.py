@@ -65,7 +65,7 @@ def test_many_threads_share_few_transactions_and_each_gets_its_own_answer_after_
 def test_a_group_has_an_upper_bound() -> None:
     disk = Disk()
     commits: GroupCommit[int] = GroupCommit(disk.commit)
-    commits.MOST_IN_A_GROUP = 10  # type: ignore[misc]
+    commits.MOST_IN_A_GROUP = 10
     disk.may_flush.clear()
     with ThreadPoolExecutor(26) as pool:
         futures = [pool.submit(commits.submit, 0)]
