@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -31,14 +32,14 @@ def url(world: World) -> Iterator[str]:
         yield url
 
 
-def ask_token(url: str, headers: dict[str, str] | None = None, **form: str) -> Answer:
+def ask_token(url: str, headers: dict[str, str] | None = None, **form: Any) -> Answer:
     body = urlencode({"grant_type": "client_credentials", **form}).encode()
     return ask(
         "POST", f"{url}/v1/oauth/token", body, {"Content-Type": "application/x-www-form-urlencoded", **(headers or {})}
     )
 
 
-def assertion(world: World, system: str = SENDING, *, key: str = "") -> dict[str, str]:
+def assertion(world: World, system: str = SENDING, *, key: str = "") -> dict[str, Any]:
     signed = client_assertion(SystemCode(system), world.settings.public_url, key_of(key or system), utc_now())
     return {"client_assertion_type": JWT_BEARER, "client_assertion": signed}
 
