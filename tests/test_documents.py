@@ -33,11 +33,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from bus.cli import lgsp
 from bus.demo.province import running_province
+from bus.demo.story import Story
 from bus.settings import load_settings, setting_meanings
 from schemas import bundled
 from schemas.codec import read_json
 from schemas.identifiers import SystemCode
-from schemas.message import Manifest
+from schemas.message import Manifest, Means
 from schemas.problem import Malformed, NotIdentified, Problem
 from schemas.reasons import REASONS
 from schemas.validation import compile_schema
@@ -153,6 +154,15 @@ def test_the_commands_that_the_readme_asks_make_for_exist() -> None:
     targets = re.findall(r"^(\w+):.*##", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     asked = {word for page in (README, README_VI) for word in re.findall(r"make (\w+)", page.read_text("utf-8"))}
     assert {"demo", "test"} <= asked <= set(targets)
+
+
+def test_the_readmes_show_the_story_that_the_demo_plays() -> None:
+    titles = [title for title, _ in Story.steps(object.__new__(Story))]
+    for page, language in ((README, "en"), (README_VI, "vi")):
+        shown = re.findall(r"^✓ +(\d+)\. (.+?)  [\d.]+ s$", page.read_text("utf-8"), re.MULTILINE)
+        assert len(shown) == 3
+        for number, title in shown:
+            assert title == getattr(titles[int(number) - 1], language)
 
 
 def test_the_pictures_are_those_that_the_script_draws() -> None:
@@ -325,6 +335,15 @@ def test_the_manifest_is_one_and_names_the_body() -> None:
     manifest = Manifest.from_claims(claims)
     assert manifest.to_claims() == claims
     assert (manifest.body_sha256, manifest.body_length) == (hashlib.sha256(body).hexdigest(), len(body))
+
+
+def test_the_manifest_of_a_reply_is_one_and_every_means_is_known_to_the_schema() -> None:
+    text = the_block("manifest-of-a-reply")
+    claims = read_json(text.strip().encode())
+    schema = compile_schema(bundled.document("manifest"))
+    assert Manifest.from_claims(claims).to_claims() == claims
+    for means in Means:
+        schema.validate(text.replace("connection", means).encode(), "application/json")
 
 
 @pytest.mark.parametrize("reason", ["manifest-unknown-member", "manifest-invalid"])
