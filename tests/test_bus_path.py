@@ -41,6 +41,7 @@ from tests.bus_world import (
     LOOKUP,
     MINISTRY,
     SENDER,
+    SENDING,
     Signed,
     World,
     _grant,
@@ -451,6 +452,29 @@ def test_a_deliverer_that_cannot_settle_still_stops_and_its_lease_runs_out(stage
     assert stage.world.bus.ledger.release_stalled(utc_now() + 60 * MINUTE) == 1
 
 
+def test_a_settlement_that_could_not_be_written_is_written_later_and_nothing_is_sent_twice(stage: Stage) -> None:
+    """The disk is full, or the database away, at the moment of settling."""
+    acceptance = stage.accept()
+    worker = Worker(stage.world.bus)
+    broker: Any = worker._broker
+    take, failures = broker.take, []
+
+    def fails_at_first(settled: Any, places: Any, now: Any) -> Any:
+        if settled and not failures:
+            failures.append(settled)
+            raise OSError("no space left on device")
+        return take(settled, places, now)
+
+    broker.take = fails_at_first
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    stage.wait_until(lambda: stage.found(acceptance).deliveries[0].state is State.DELIVERED)
+    worker.stop()
+    thread.join(10)
+    assert failures
+    assert len(stage.ministry.keys) == 1
+
+
 def test_messages_of_a_dossier_arrive_in_order_even_when_the_first_is_tried_again(stage: Stage) -> None:
     stage.ministry.refuse("503 Service Unavailable", "503 Service Unavailable")
     dossier = "H99.15-261121-0001"
@@ -565,8 +589,8 @@ def test_a_reply_that_the_provider_signed_is_handed_on_under_its_signature(stage
     "changed",
     [
         {"key": SigningKey.generate(name="stranger")},
-        {"key": key_of("H99.15/mot-cua")},
-        {"sender": SENDER, "key": key_of("H99.15/mot-cua")},
+        {"key": key_of(SENDING)},
+        {"sender": SENDER, "key": key_of(SENDING)},
         {"direction": Direction.REQUEST},
         {"body_sha256": sha256_hex(b"another body")},
         {"request_manifest_sha256": sha256_hex(b"another request")},
