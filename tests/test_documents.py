@@ -11,6 +11,8 @@ import hashlib
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -557,3 +559,90 @@ def test_a_body_in_the_inbox_is_the_body_that_was_sent(tmp_path: Path) -> None:
         assert ask("POST", f"{bus.url}/v1/exchange", body, signed.headers).status == 202
         fetched = ask("GET", f"{bus.url}/v1/inbox?wait=5&max=1", None, bus.world.bearer("H99.16/kho")).json
         assert base64.b64decode(fetched["deliveries"][0]["body_base64"]) == body
+
+
+# --- operations ------------------------------------------------------------------------------------------------------
+
+_MEMBERS = """
+kind: Agency
+code: H99
+name: Tỉnh Thử Nghiệm
+"""
+
+
+@pytest.mark.slow
+def test_the_operators_commands_run_and_a_backup_is_a_bus(tmp_path: Path) -> None:
+    """`docs/operations.md` from `init` to `tar`, in the order of a real life."""
+    lines = operators_lines(tmp_path)
+    port = closed_port()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("LGSP_", "COV_"))}
+    environment |= {"LGSP_PORT": str(port), "LGSP_PUBLIC_URL": f"http://127.0.0.1:{port}", "PYTHONPATH": str(ROOT)}
+    (tmp_path / "members.yaml").write_text(_MEMBERS, "utf-8")
+    terminal = Terminal(folder=tmp_path, environment=environment)
+    terminal.run(lines["init"])
+    with terminal.running(lines["serve"], lines["work"]):
+        terminal.run(lines["registry"])
+        terminal.run(lines["evidence"])
+        terminal.until(lines["doctor"])
+    terminal.run(lines["tar"])
+    shutil.rmtree(tmp_path / "srv")
+    (tmp_path / "srv").mkdir()
+    terminal.run("tar --extract --gzip --file lgsp-backup.tar.gz --directory srv")
+    assert "✗" not in terminal.run(f"{lines['doctor']} --full")
+    assert "H99" in terminal.run("lgsp --home srv/lgsp registry show H99")
+
+
+def operators_lines(folder: Path) -> dict[str, str]:
+    """Every line of the page's `sh` blocks by its command, on a folder of our own."""
+    text = "".join(block.text for block in blocks(ROOT / "docs" / "operations.md") if block.language == "sh")
+    lines = [line.replace("/srv", f"{folder}/srv") for line in text.splitlines()]
+    found = {line.split()[3] if line.startswith("lgsp") else line.split()[0]: line for line in lines}
+    assert found.keys() == {"doctor", "init", "serve", "work", "registry", "evidence", "tar"}
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terminal:
+    """Where an operator types."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def command(self, line: str) -> list[str]:
+        program, *words = shlex.split(line)
+        own = [sys.executable, "-c", "from bus.cli import main; main()"]
+        return [*(own if program == "lgsp" else [program]), *words]
+
+    def run(self, line: str) -> str:
+        ended = self.ended(line)
+        assert ended.returncode == 0, f"{line}\n{ended.stdout}{ended.stderr}"
+        return ended.stdout
+
+    def ended(self, line: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(line), cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=60
+        )
+
+    def until(self, line: str) -> None:
+        """Run a line until it says that all is well; the last word counts."""
+        patience_ends = time.monotonic() + 30
+        while self.ended(line).returncode and time.monotonic() < patience_ends:
+            time.sleep(0.2)
+        self.run(line)
+
+    @contextmanager
+    def running(self, *lines: str) -> Iterator[None]:
+        started = [
+            subprocess.Popen(
+                self.command(line), cwd=self.folder, env=self.environment,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )
+            for line in lines
+        ]  # fmt: skip
+        try:
+            yield
+        finally:
+            for process in started:
+                process.terminate()
+            codes = [process.wait(30) for process in started]
+        assert codes == [0] * len(started)
