@@ -125,6 +125,15 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_file_of_ours_that_a_page_names_exists(page: Path) -> None:
+    named = re.findall(
+        r"`((?:bus|connectors|registry|security|schemas|tests|tools|docs)/[\w./-]+)`", page.read_text("utf-8")
+    )
+    for name in named:
+        assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_every_json_and_yaml_block_of_a_page_can_be_read(page: Path) -> None:
     for block in blocks(page):
         if block.language == "json" and not block.words.startswith("not-"):
