@@ -457,7 +457,8 @@ def test_a_settlement_that_could_not_be_written_is_written_later_and_nothing_is_
     acceptance = stage.accept()
     worker = Worker(stage.world.bus)
     broker: Any = worker._broker
-    take, failures = broker.take, []
+    take = broker.take
+    failures: list[Any] = []
 
     def fails_at_first(settled: Any, places: Any, now: Any) -> Any:
         if settled and not failures:
