@@ -252,6 +252,7 @@ def test_the_readmes_examples_run_as_pasted(visitor: Visitor) -> None:
     assert_fetched(visitor, following)
     assert "YES" in said, "the last block verifies a receipt"
     assert_one_changed_byte_is_noticed(visitor)
+    assert_a_missing_member_is_told_in_vietnamese(visitor)
 
 
 def assert_fetched(visitor: Visitor, following: subprocess.Popen[str]) -> None:
@@ -268,6 +269,15 @@ def assert_fetched(visitor: Visitor, following: subprocess.Popen[str]) -> None:
     assert sent in said
     titles = sorted(json.loads((place / "body.json").read_bytes()).get("TieuDe", "") for place in saved.iterdir())
     assert titles == ["", "Họp giao ban", "Lịch tiếp công dân"]
+
+
+def assert_a_missing_member_is_told_in_vietnamese(visitor: Visitor) -> None:
+    curl = next(block.text for block in blocks(README) if "curl" in block.text)
+    without = re.sub(r', "NoiDung": "[^"]*"', "", curl).replace("-d '{", "-H 'Accept-Language: vi' -d '{")
+    document = json.loads(visitor.run(Block(language="sh", words="", text=without)))
+    assert (document["status"], document["errors"]) == (422, [{"pointer": "", "detail": "required: NoiDung"}])
+    assert document["title"] == "Dữ liệu không đúng lược đồ"
+    assert "Lịch tiếp công dân" not in json.dumps(document, ensure_ascii=False)
 
 
 def assert_one_changed_byte_is_noticed(visitor: Visitor) -> None:
