@@ -10,6 +10,7 @@ from datetime import datetime
 from bus.attachments import Attachments
 from bus.bulkheads import Bulkheads
 from bus.calls import Calls
+from bus.commit import Apart, call_here
 from bus.delivery import Delivery, lease_for_reply
 from bus.evidence import EvidenceWriter
 from bus.intake import Intake
@@ -83,8 +84,8 @@ class Bus:
         self.store.close()
 
 
-def open_bus(settings: Settings) -> Bus:
-    """The bus of an initialised home folder. Raises NotInitialised."""
+def open_bus(settings: Settings, apart: Apart = call_here) -> Bus:
+    """The bus of an initialised home folder. ``apart`` is where transactions run. Raises NotInitialised."""
     system = SystemCode(settings.system)
     try:
         ring = KeyRing(settings.ring_folder, system)
@@ -111,7 +112,7 @@ def open_bus(settings: Settings) -> Bus:
         admits=admits,
     )
     wake = WakeSender(settings.wake_folder)
-    ledger = Ledger(store, log, on_due=wake.tap)
+    ledger = Ledger(store, log, on_due=wake.tap, apart=apart)
     attachments = Attachments(settings.attachment_folder, ledger, settings.max_attachment_bytes)
     evidence = EvidenceWriter(ring)
     bulkheads = Bulkheads(failures_to_open=settings.breaker_failures, open_seconds=settings.breaker_open_seconds)

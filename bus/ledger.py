@@ -41,7 +41,7 @@ from sqlalchemy import (
     update,
 )
 
-from bus.commit import GroupCommit
+from bus.commit import Apart, GroupCommit, call_here
 from bus.records import (
     AttemptRecord,
     Claim,
@@ -92,12 +92,16 @@ W = TypeVar("W")
 class Ledger:
     """Records, claims, settles and tells. See the module's docstring for the states."""
 
-    def __init__(self, store: Store, log: EvidenceLog, on_due: Callable[[], None] = lambda: None) -> None:
-        """``on_due`` is called after a commit that made deliveries due, once a group: it wakes the deliverers."""
+    def __init__(
+        self, store: Store, log: EvidenceLog, on_due: Callable[[], None] = lambda: None, apart: Apart = call_here
+    ) -> None:
+        """``on_due`` is called after a commit that made deliveries due, once a group: it wakes the deliverers.
+        ``apart`` is where transactions run (:class:`bus.commit.Apart`)."""
         self._store = store
         self._log = log
         self._on_due = on_due
-        self._commits: GroupCommit[LedgerWork] = GroupCommit(self._write)
+        self._commits: GroupCommit[LedgerWork] = GroupCommit(self._write, apart)
+        self._apart = apart
         self._statements = _Statements()
 
     # ── step 5: record ────────────────────────────────────────────────────────────────────────────────────────────
@@ -322,6 +326,12 @@ class Ledger:
         self, settled: Sequence[Settlement], limits: Mapping[SystemCode, int], now: datetime, lease: timedelta
     ) -> list[Claim]:
         """One turn of a delivery process in one transaction and one flush: what ended, and what comes next."""
+        claims: list[Claim] = self._apart(self._settle_and_claim, settled, limits, now, lease)
+        return claims
+
+    def _settle_and_claim(
+        self, settled: Sequence[Settlement], limits: Mapping[SystemCode, int], now: datetime, lease: timedelta
+    ) -> list[Claim]:
         with self._store.writing() as connection:
             self._write_in(connection, settled)
             return self._claim_in(connection, limits, now, lease)

@@ -3,12 +3,10 @@
 Under gevent for the same reason as `lgsp serve`: hundreds of slow receivers may be waited for at once.
 """
 
-# ruff: noqa: E402  # the patch comes before every other import, or locks made earlier stay unpatched
+# ruff: noqa: I001  # bus.greenlets first: it patches the standard library
 from __future__ import annotations
 
-from gevent import monkey
-
-monkey.patch_all()
+from bus.greenlets import in_real_thread, settle_in
 
 import signal
 
@@ -22,8 +20,9 @@ def main() -> None:
     """Deliver until SIGTERM or SIGINT; what is in flight then ends first."""
     settings = load_settings()
     configure_logs(settings.log_level)
-    bus = open_bus(settings)
+    bus = open_bus(settings, apart=in_real_thread)
     worker = Worker(bus)
+    settle_in()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
     try:

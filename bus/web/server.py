@@ -5,12 +5,10 @@ thousands of members may hold a long poll or wait for a slow provider at once, a
 it costs and what it gives against granian and threads is measured in ``benchmarks/``.
 """
 
-# ruff: noqa: E402  # the patch comes before every other import, or locks made earlier stay unpatched
+# ruff: noqa: I001  # bus.greenlets first: it patches the standard library
 from __future__ import annotations
 
-from gevent import monkey
-
-monkey.patch_all()
+from bus.greenlets import in_real_thread, settle_in
 
 import logging
 import os
@@ -141,7 +139,9 @@ def main() -> None:
 
     def make_app() -> Any:
         configure_logs(settings.log_level)
-        return create_app(open_bus(settings))
+        app = create_app(open_bus(settings, apart=in_real_thread))
+        settle_in()
+        return app
 
     Server(
         make_app, host=settings.host, port=settings.port, processes=settings.serve_processes, settings=settings
