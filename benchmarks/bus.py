@@ -1,4 +1,4 @@
-"""The bus as the measurements run it: fresh home, one sender, one receiver at the sink, evidence on, full durability."""
+"""The bus as the measurements run it: fresh home, one sender, one receiver (the sink), evidence on, full durability."""
 
 from __future__ import annotations
 

@@ -20,6 +20,8 @@ from security.signing import sign_manifest
 EXAMPLE = Path(__file__).resolve().parent.parent / "schemas" / "examples" / "dossier.json"
 #: Dossier codes are spread over this many departments, so that order per dossier never makes one line of all.
 PREFIXES = tuple(f"H99.{number}" for number in range(15, 23))
+#: What the hand-made pipeline asks its callers for.
+USER, PASSWORD = "one-stop", "invented-for-the-benchmark"
 _CODE_IN_EXAMPLE = b"H99.15-260423-0001"
 
 

@@ -20,7 +20,8 @@ from flask import Flask, request
 from flask.typing import ResponseReturnValue
 from jsonschema import Draft202012Validator, FormatChecker
 
-USER, PASSWORD = "one-stop", "invented-for-the-benchmark"
+from benchmarks.dossiers import PASSWORD, USER
+
 SCHEMA = Path(__file__).resolve().parent.parent / "schemas" / "documents" / "dossier.schema.json"
 
 dramatiq.set_broker(RabbitmqBroker(url=os.environ["BENCH_AMQP_URL"], confirm_delivery=True))

@@ -117,7 +117,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
             "worker_class": PatientWorker,
             "worker_connections": 2000,
             "keepalive": 75,
-            # A manifest to a thousand receivers is 24 KiB of header.
+            # A manifest has up to 16 KiB, and gunicorn's own limit is 8.
             "limit_request_field_size": 40960,
             "graceful_timeout": self._settings.read_timeout_seconds,
             "timeout": 60,
