@@ -162,7 +162,8 @@ class House:
             assert not stuck, "whatever waits is due, or an earlier message of its dossier is under way"
             leased = "SELECT COUNT(*) FROM deliveries WHERE (state = 'delivering') <> (lease_until IS NOT NULL)"
             assert connection.execute(text(leased)).scalar_one() == 0, "a lease belongs to a delivery under way"
-            counts: dict[str, int] = dict(connection.execute(select(text("state, COUNT(*) FROM deliveries GROUP BY state"))).all())
+            by_state = select(text("state, COUNT(*) FROM deliveries GROUP BY state"))
+            counts: dict[str, int] = dict(connection.execute(by_state).all())
             exchanges = connection.execute(text("SELECT COUNT(*) FROM exchanges")).scalar_one()
             refusals = connection.execute(text("SELECT COUNT(*) FROM refusals")).scalar_one()
             ended = connection.execute(
