@@ -25,8 +25,11 @@ from typing import Any, TypeVar
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
     ColumnElement,
     Connection,
+    Dialect,
+    Executable,
     Row,
     bindparam,
     delete,
@@ -85,6 +88,7 @@ from schemas.problem import IdempotencyConflict
 from security.evidence import entries
 from security.evidence.log import EvidenceLog
 from security.evidence.tree import leaf_hash
+from security.statements import Prepared
 
 W = TypeVar("W")
 
@@ -102,7 +106,7 @@ class Ledger:
         self._on_due = on_due
         self._commits: GroupCommit[LedgerWork] = GroupCommit(self._write, apart)
         self._apart = apart
-        self._statements = _Statements()
+        self._statements = _Statements(store.engine.dialect)
 
     # ── step 5: record ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -198,11 +202,10 @@ class Ledger:
                 outbox_rows.append(
                     {"delivery_id": row["id"], "system": system, "due_at": to_micros(new.message.received_at)}
                 )
-        connection.execute(self._statements.add_exchange, exchange_rows)
-        connection.execute(self._statements.add_payload, payload_rows)
-        connection.execute(self._statements.add_delivery, delivery_rows)
-        if outbox_rows:
-            connection.execute(self._statements.add_outbox, outbox_rows)
+        self._statements.add_exchange.many(connection, exchange_rows)
+        self._statements.add_payload.many(connection, payload_rows)
+        self._statements.add_delivery.many(connection, delivery_rows)
+        self._statements.add_outbox.many(connection, outbox_rows)
         if attachment_rows:
             connection.execute(insert(exchange_attachments), attachment_rows)
         used = self._use_quota(connection, [new for _, new in fresh])
@@ -214,30 +217,30 @@ class Ledger:
             )
 
     def _find_recorded(self, connection: Connection, message_ids: Sequence[str]) -> dict[str, tuple[int, str, Receipt]]:
-        rows = connection.execute(self._statements.find_recorded, {"message_ids": list(message_ids)}).all()
+        rows = self._statements.find_recorded.rows(connection, {"message_ids": message_ids})
         if not rows:
             return {}
         receivers: dict[int, list[AgencyCode]] = defaultdict(list)
         for exchange_id, receiver in connection.execute(
             select(deliveries.c.exchange_id, deliveries.c.receiver)
-            .where(deliveries.c.exchange_id.in_([row.id for row in rows]))
+            .where(deliveries.c.exchange_id.in_([row[0] for row in rows]))
             .order_by(deliveries.c.id)
         ):
             receivers[exchange_id].append(AgencyCode(receiver))
         return {
-            row.message_id: (
-                row.id,
-                row.facts_sha256,
+            message_id: (
+                exchange_id,
+                facts_sha256,
                 Receipt(
-                    message_id=MessageId(row.message_id),
+                    message_id=MessageId(message_id),
                     state="accepted",
-                    received_at=from_micros(row.received_at),
-                    receivers=tuple(receivers[row.id]),
-                    leaf=leaf_hash(self._log.entry(connection, row.id) or b"").hex(),
-                    receipt=row.receipt,
+                    received_at=from_micros(received_at),
+                    receivers=tuple(receivers[exchange_id]),
+                    leaf=leaf_hash(self._log.entry(connection, exchange_id) or b"").hex(),
+                    receipt=receipt,
                 ),
             )
-            for row in rows
+            for exchange_id, message_id, facts_sha256, receipt, received_at in rows
         }
 
     def _keys_in_line(self, connection: Connection, news: Sequence[NewExchange]) -> set[tuple[str, str]]:
@@ -245,8 +248,7 @@ class Ledger:
         keys = {new.ordering_key for new in news if new.ordering_key is not None}
         if not keys:
             return set()
-        rows = connection.execute(self._statements.keys_in_line, {"keys": list(keys)})
-        return {(row.ordering_key, row.system) for row in rows}
+        return {(key, system) for key, system in self._statements.keys_in_line.rows(connection, {"keys": keys})}
 
     def _use_quota(self, connection: Connection, news: Sequence[NewExchange]) -> dict[tuple[str, str], int]:
         uses: dict[tuple[str, str], int] = defaultdict(int)
@@ -302,8 +304,9 @@ class Ledger:
                     totals["deliver_ms", _bucket(work.finished_at - work.started_at)] += 1
                     totals["deliver_us", ""] += _microseconds(work.finished_at - work.started_at)
         if totals:
-            connection.execute(
-                _ADD_COUNT, [{"name": name, "labels": label, "value": value} for (name, label), value in totals.items()]
+            self._statements.add_count.many(
+                connection,
+                [{"name": name, "labels": label, "value": value} for (name, label), value in totals.items()],
             )
 
     # ── step 7: claim ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -314,8 +317,8 @@ class Ledger:
         Steps from one system to the next through the index: the cost follows the number of systems, not of messages.
         """
         with self._store.reading() as connection:
-            rows = connection.execute(_SYSTEMS_DUE).all()
-        return [(SystemCode(system), from_micros(due_at)) for system, due_at in rows if system is not None]
+            rows = self._statements.systems_due.rows(connection)
+        return [(SystemCode.unchecked(row[0]), from_micros(row[1])) for row in rows]
 
     def claim(self, limits: Mapping[SystemCode, int], now: datetime, lease: timedelta) -> list[Claim]:
         """Take up to ``limits[system]`` due deliveries of each system, oldest due first, for the time of a lease."""
@@ -339,20 +342,17 @@ class Ledger:
     def _claim_in(
         self, connection: Connection, limits: Mapping[SystemCode, int], now: datetime, lease: timedelta
     ) -> list[Claim]:
-        due: list[Row[Any]] = []
+        due: list[tuple[Any, ...]] = []
         for system, limit in limits.items():
-            due.extend(
-                connection.execute(
-                    self._statements.due_of_system, {"system": system, "now": to_micros(now), "most": limit}
-                )
+            due += self._statements.due_of_system.rows(
+                connection, {"system": system, "now": to_micros(now), "most": limit}
             )
         if not due:
             return []
-        ids = [row.delivery_id for row in due]
-        lease_until = to_micros(now + lease)
-        connection.execute(self._statements.leave_outbox, {"ids": [row.id for row in due]})
-        connection.execute(self._statements.lease, {"ids": ids, "lease_until": lease_until})
-        return [_claim(row) for row in connection.execute(self._statements.claims_of, {"ids": ids})]
+        ids = [delivery for _, delivery in due]
+        self._statements.leave_outbox.run(connection, {"ids": [row for row, _ in due]})
+        self._statements.lease.run(connection, {"ids": ids, "lease_until": to_micros(now + lease)})
+        return [_claim(row) for row in self._statements.claims_of.rows(connection, {"ids": ids})]
 
     def claim_again(self, message_id: MessageId, now: datetime, lease: timedelta) -> Claim | None:
         """Take a request-reply call whose caller repeats it after a failure; None while another attempt runs."""
@@ -375,7 +375,7 @@ class Ledger:
                     settled_at=None,
                 )
             )
-            return _claim(connection.execute(self._statements.claimed.where(deliveries.c.id == row.id)).one())
+            return _claim(connection.execute(_CLAIMED.where(deliveries.c.id == row.id)).one())
 
     def has_due(self, system: SystemCode, now: datetime) -> bool:
         """Is there anything to claim for this system? One look into the index."""
@@ -387,7 +387,7 @@ class Ledger:
         """The claim of this attempt while it lasts: what an acknowledgement is about."""
         with self._store.reading() as connection:
             row = connection.execute(
-                self._statements.claimed.where(
+                _CLAIMED.where(
                     deliveries.c.id == delivery,
                     deliveries.c.attempt == attempt,
                     deliveries.c.state == State.DELIVERING,
@@ -403,22 +403,24 @@ class Ledger:
         if not settled:
             return
         held = {
-            row.id: row
-            for row in connection.execute(
-                self._statements.held_claims, {"ids": [item.delivery_id for _, item in settled]}
+            delivery: (attempt, system, key)
+            for delivery, attempt, system, key in self._statements.held_claims.rows(
+                connection, {"ids": [item.delivery_id for _, item in settled]}
             )
         }
-        valid = []
+        valid: list[Settlement] = []
+        lines: set[tuple[str, str]] = set()
         for index, item in settled:
-            row = held.get(item.delivery_id)
-            results[index] = row is not None and row.attempt == item.attempt
+            attempt, system, key = held.get(item.delivery_id, (None, None, None))
+            results[index] = attempt == item.attempt
             if results[index]:
                 valid.append(item)
                 held.pop(item.delivery_id)
-        if not valid:
-            return
-        self._write_settlements(connection, valid)
-        self._release_next_in_line(connection, [item.delivery_id for item in valid if item.state is not State.WAITING])
+                if item.state is not State.WAITING and key is not None:
+                    lines.add((key, system))
+        if valid:
+            self._write_settlements(connection, valid)
+            self._release_next_in_line(connection, lines)
 
     def _write_settlements(self, connection: Connection, valid: Sequence[Settlement]) -> None:
         with_leaf = [item for item in valid if item.leaf is not None]
@@ -426,8 +428,8 @@ class Ledger:
         if with_leaf:
             first = self._log.append(connection, [(i.leaf.hash, i.leaf.entry) for i in with_leaf if i.leaf])
             positions = {item.delivery_id: first + offset for offset, item in enumerate(with_leaf)}
-        connection.execute(
-            self._statements.settle,
+        self._statements.settle.many(
+            connection,
             [
                 {
                     "b_id": item.delivery_id,
@@ -441,8 +443,8 @@ class Ledger:
                 for item in valid
             ],
         )
-        connection.execute(
-            self._statements.add_attempt,
+        self._statements.add_attempt.many(
+            connection,
             [
                 {
                     "delivery_id": item.delivery_id,
@@ -475,29 +477,23 @@ class Ledger:
         systems = dict(
             connection.execute(select(deliveries.c.id, deliveries.c.system).where(deliveries.c.id.in_(list(due)))).all()
         )
-        connection.execute(
-            self._statements.add_outbox,
+        self._statements.add_outbox.many(
+            connection,
             [
                 {"delivery_id": delivery, "system": systems[delivery], "due_at": to_micros(moment)}
                 for delivery, moment in due.items()
             ],
         )
 
-    def _release_next_in_line(self, connection: Connection, finished: Sequence[int]) -> None:
-        """Make due the next message of each dossier whose earlier message has just ended."""
-        if not finished:
+    def _release_next_in_line(self, connection: Connection, lines: set[tuple[str, str]]) -> None:
+        """Make due the next message of each dossier and system whose earlier message has just ended."""
+        if not lines:
             return
-        keyed = {
-            (row.ordering_key, row.system)
-            for row in connection.execute(self._statements.keys_of, {"ids": list(finished)})
-        }
-        if not keyed:
-            return
-        heads = connection.execute(self._statements.heads_of_lines, {"keys": list({key for key, _ in keyed})})
-        ids = [row.id for row in heads if (row.ordering_key, row.system) in keyed]
+        heads = self._statements.heads_of_lines.rows(connection, {"keys": {key for key, _ in lines}})
+        ids = [delivery for key, system, delivery in heads if (key, system) in lines]
         if not ids:
             return
-        released = connection.execute(self._statements.waiting_without_date, {"ids": ids}).scalars().all()
+        released = [row[0] for row in self._statements.waiting_without_date.rows(connection, {"ids": ids})]
         if released:
             self._put_in_outbox(connection, dict.fromkeys(released, utc_now()))
 
@@ -509,7 +505,7 @@ class Ledger:
         """
         with self._store.writing() as connection:
             self._take_turn(connection)
-            rows = connection.execute(self._statements.stalled, {"now": to_micros(now)}).all()
+            rows = connection.execute(_STALLED, {"now": to_micros(now)}).all()
             self._write_in(connection, [_stalled(row, now) for row in rows])
             return len(rows)
 
@@ -732,87 +728,98 @@ _CLAIM_COLUMNS = (
 _UNFINISHED = deliveries.c.state.in_([literal_column("'waiting'"), literal_column("'delivering'")])
 
 
-class _Statements:
-    """The statements of the hot path, built once; their compiled form is cached by the engine."""
+#: A claim's row; ``where`` says which.
+_CLAIMED = (
+    select(*_CLAIM_COLUMNS)
+    .select_from(deliveries)
+    .join(exchanges, exchanges.c.id == deliveries.c.exchange_id)
+    .outerjoin(payloads, payloads.c.exchange_id == exchanges.c.id)
+)
 
-    def __init__(self) -> None:
-        self.add_exchange = insert(exchanges)
-        self.add_payload = insert(payloads)
-        self.add_delivery = insert(deliveries)
-        self.add_outbox = insert(outbox)
-        self.add_attempt = insert(attempts)
-        self.find_recorded = select(
-            exchanges.c.id,
-            exchanges.c.message_id,
-            exchanges.c.facts_sha256,
-            exchanges.c.receipt,
-            exchanges.c.received_at,
-        ).where(exchanges.c.message_id.in_(bindparam("message_ids", expanding=True)))
-        self.keys_in_line = (
+#: Deliveries whose lease ran out.
+_STALLED = (
+    select(
+        deliveries.c.id,
+        deliveries.c.attempt,
+        deliveries.c.receiver,
+        exchanges.c.pattern,
+        exchanges.c.message_id,
+        exchanges.c.manifest_sha256,
+    )
+    .join(exchanges, exchanges.c.id == deliveries.c.exchange_id)
+    # Said in full, not bound: so the partial index serves.
+    .where(deliveries.c.state == literal_column("'delivering'"), deliveries.c.lease_until < bindparam("now"))
+    .order_by(deliveries.c.lease_until)
+    .limit(1000)
+)
+
+
+class _Statements:
+    """The statements that run with every message, compiled once for the store's dialect."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        ids: BindParameter[Any] = bindparam("ids", expanding=True)
+        keys: BindParameter[Any] = bindparam("keys", expanding=True)
+
+        def prepared(statement: Executable, *columns: str) -> Prepared:
+            return Prepared(statement, dialect, columns or None)
+
+        # Record
+        self.find_recorded = prepared(
+            select(
+                exchanges.c.id,
+                exchanges.c.message_id,
+                exchanges.c.facts_sha256,
+                exchanges.c.receipt,
+                exchanges.c.received_at,
+            ).where(exchanges.c.message_id.in_(bindparam("message_ids", expanding=True)))
+        )
+        self.keys_in_line = prepared(
             select(deliveries.c.ordering_key, deliveries.c.system)
-            .where(deliveries.c.ordering_key.in_(bindparam("keys", expanding=True)), _UNFINISHED)
+            .where(deliveries.c.ordering_key.in_(keys), _UNFINISHED)
             .distinct()
         )
-        self.heads_of_lines = (
-            select(deliveries.c.ordering_key, deliveries.c.system, func.min(deliveries.c.id).label("id"))
-            .where(deliveries.c.ordering_key.in_(bindparam("keys", expanding=True)), _UNFINISHED)
-            .group_by(deliveries.c.ordering_key, deliveries.c.system)
+        self.add_exchange = prepared(insert(exchanges))
+        self.add_payload = prepared(insert(payloads))
+        self.add_delivery = prepared(
+            insert(deliveries),
+            *("id", "exchange_id", "receiver", "system", "state", "attempt", "lease_until", "ordering_key"),
+            *("attempts_before", "retry_since"),
         )
-        self.waiting_without_date = select(deliveries.c.id).where(
-            deliveries.c.id.in_(bindparam("ids", expanding=True)),
-            deliveries.c.state == State.WAITING,
-            ~exists().where(outbox.c.delivery_id == deliveries.c.id),
-        )
-        self.due_of_system = (
+        self.add_outbox = prepared(insert(outbox), "delivery_id", "system", "due_at")
+        self.add_count = prepared(_ADD_COUNT)
+        # Claim
+        self.systems_due = prepared(_SYSTEMS_DUE)
+        self.due_of_system = prepared(
             select(outbox.c.id, outbox.c.delivery_id)
             .where(outbox.c.system == bindparam("system"), outbox.c.due_at <= bindparam("now"))
             .order_by(outbox.c.due_at, outbox.c.id)
             .limit(bindparam("most"))
             .with_for_update(skip_locked=True)
         )
-        self.leave_outbox = delete(outbox).where(outbox.c.id.in_(bindparam("ids", expanding=True)))
-        self.lease = (
+        self.leave_outbox = prepared(delete(outbox).where(outbox.c.id.in_(ids)))
+        self.lease = prepared(
             update(deliveries)
-            .where(deliveries.c.id.in_(bindparam("ids", expanding=True)), deliveries.c.state == State.WAITING)
+            .where(deliveries.c.id.in_(ids), deliveries.c.state == State.WAITING.value)
             .values(
-                state=State.DELIVERING,
+                state=State.DELIVERING.value,
                 attempt=deliveries.c.attempt + 1,
                 lease_until=bindparam("lease_until", type_=BigInteger),
             )
         )
-        self.claimed = (
-            select(*_CLAIM_COLUMNS)
-            .select_from(deliveries)
-            .join(exchanges, exchanges.c.id == deliveries.c.exchange_id)
-            .outerjoin(payloads, payloads.c.exchange_id == exchanges.c.id)
-        )
-        self.claims_of = self.claimed.where(deliveries.c.id.in_(bindparam("ids", expanding=True))).order_by(
-            deliveries.c.id
-        )
-        self.held_claims = select(deliveries.c.id, deliveries.c.attempt).where(
-            deliveries.c.id.in_(bindparam("ids", expanding=True)), deliveries.c.state == State.DELIVERING
-        )
-        self.stalled = (
-            select(
-                deliveries.c.id,
-                deliveries.c.attempt,
-                deliveries.c.receiver,
-                exchanges.c.pattern,
-                exchanges.c.message_id,
-                exchanges.c.manifest_sha256,
+        self.claims_of = prepared(_CLAIMED.where(deliveries.c.id.in_(ids)).order_by(deliveries.c.id))
+        # Settle
+        self.held_claims = prepared(
+            select(deliveries.c.id, deliveries.c.attempt, deliveries.c.system, deliveries.c.ordering_key).where(
+                deliveries.c.id.in_(ids), deliveries.c.state == State.DELIVERING.value
             )
-            .join(exchanges, exchanges.c.id == deliveries.c.exchange_id)
-            # Said in full, not bound: so the partial index serves.
-            .where(deliveries.c.state == literal_column("'delivering'"), deliveries.c.lease_until < bindparam("now"))
-            .order_by(deliveries.c.lease_until)
-            .limit(1000)
         )
-        self.settle = (
+        self.settle = prepared(
             update(deliveries)
             .where(
                 deliveries.c.id == bindparam("b_id"),
                 deliveries.c.attempt == bindparam("b_attempt"),
-                deliveries.c.state == State.DELIVERING,
+                deliveries.c.state == State.DELIVERING.value,
             )
             .values(
                 state=bindparam("b_state"),
@@ -823,8 +830,18 @@ class _Statements:
                 leaf=bindparam("b_leaf"),
             )
         )
-        self.keys_of = select(deliveries.c.ordering_key, deliveries.c.system).where(
-            deliveries.c.id.in_(bindparam("ids", expanding=True)), deliveries.c.ordering_key.is_not(None)
+        self.add_attempt = prepared(insert(attempts))
+        self.heads_of_lines = prepared(
+            select(deliveries.c.ordering_key, deliveries.c.system, func.min(deliveries.c.id).label("id"))
+            .where(deliveries.c.ordering_key.in_(keys), _UNFINISHED)
+            .group_by(deliveries.c.ordering_key, deliveries.c.system)
+        )
+        self.waiting_without_date = prepared(
+            select(deliveries.c.id).where(
+                deliveries.c.id.in_(ids),
+                deliveries.c.state == State.WAITING.value,
+                ~exists().where(outbox.c.delivery_id == deliveries.c.id),
+            )
         )
 
 

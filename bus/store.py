@@ -63,7 +63,7 @@ def open_engine(settings: Settings) -> Engine:
     """An engine with the pragmas and locking that the ledger relies on. Connects lazily."""
     url = make_url(settings.effective_store_url)
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+        return create_engine(url, pool_pre_ping=True, hide_parameters=True, paramstyle="format")  # see Prepared
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, connect_args={"timeout": 30.0, "check_same_thread": False}, hide_parameters=True)

@@ -221,12 +221,13 @@ def a_message(
     )
 
 
-def statements_of(store: Store) -> list[tuple[str, Any]]:
-    """Every statement that the store runs from now on, with its values."""
-    seen: list[tuple[str, Any]] = []
+def statements_of(store: Store) -> list[str]:
+    """Every statement that SQLite itself runs for the store from now on, values in place (PostgreSQL: none)."""
+    seen: list[str] = []
 
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
-        seen.append((statement, parameters))
+    def watch(connection: Any, _record: Any, _proxy: Any) -> None:
+        if store.is_sqlite:
+            connection.set_trace_callback(seen.append)
 
-    event.listen(store.engine, "before_cursor_execute", note)
+    event.listen(store.engine, "checkout", watch)
     return seen

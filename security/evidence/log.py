@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -54,6 +53,7 @@ from security.evidence.tree import (
     leaf_hash,
     subtree_of_power,
 )
+from security.statements import Prepared
 
 #: tlog-tiles: tiles of height 8.
 TILE_HEIGHT = 8
@@ -191,19 +191,17 @@ class EvidenceLog:
         """
         if not entries:
             raise ValueError("nothing to append")
-        advance, insert_leaf = _driver_texts(connection.dialect)
-        values = advance.row(count=len(entries), name_=_APPENDED)
-        size: int | None = connection.exec_driver_sql(advance.sql, values).scalar()
-        if size is None:
+        advance, insert_leaf = _prepared(connection.dialect)
+        head = {"count": len(entries), "name_": _APPENDED}
+        moved = advance.rows(connection, head)
+        if not moved:
             self.prepare(connection)
-            size = connection.exec_driver_sql(advance.sql, values).scalar_one()
-        first = size - len(entries)
-        rows: Any
-        if insert_leaf.names is None:
-            rows = [{"position": at, "hash": leaf, "entry": entry} for at, (leaf, entry) in enumerate(entries, first)]
-        else:
-            rows = [(at, leaf, entry) for at, (leaf, entry) in enumerate(entries, first)]
-        connection.exec_driver_sql(insert_leaf.sql, rows)
+            moved = advance.rows(connection, head)
+        first: int = moved[0][0] - len(entries)
+        insert_leaf.many(
+            connection,
+            [{"position": at, "hash": leaf, "entry": entry} for at, (leaf, entry) in enumerate(entries, first)],
+        )
         return first
 
     def seal(self, connection: Connection, now: datetime) -> Checkpoint | None:
@@ -395,28 +393,10 @@ class EvidenceLog:
         return checked
 
 
-class _DriverText(NamedTuple):
-    """A statement as the driver takes it. Appending is on the path of every message, and SQLAlchemy's own work on
-    parameters costs as much there as the database does."""
-
-    sql: str
-    #: Order of the parameters; None where the driver wants them by name.
-    names: tuple[str, ...] | None
-
-    def row(self, **values: Any) -> Any:
-        return values if self.names is None else tuple(values[name] for name in self.names)
-
-
 @cache
-def _driver_texts(dialect: Dialect) -> tuple[_DriverText, _DriverText]:
-    """``_advance`` and ``_insert_leaf``; the latter's parameters come in the order of the table's columns."""
-    advance, insert_leaf = (statement.compile(dialect=dialect) for statement in (_advance, _insert_leaf))
-    if not insert_leaf.positional:
-        return _DriverText(str(advance), None), _DriverText(str(insert_leaf), None)
-    return (
-        _DriverText(str(advance), tuple(advance.positiontup or ())),
-        _DriverText(str(insert_leaf), tuple(insert_leaf.positiontup or ())),
-    )
+def _prepared(dialect: Dialect) -> tuple[Prepared, Prepared]:
+    """``_advance`` and ``_insert_leaf``: appending is on the path of every message."""
+    return Prepared(_advance, dialect), Prepared(_insert_leaf, dialect)
 
 
 class _TileReader:
