@@ -65,6 +65,11 @@ class Relay:
         with self._mutex:
             self._in_flight.discard((claim.delivery_id, claim.attempt))
 
+    @property
+    def in_flight(self) -> int:
+        """How many deliveries have been started and have not come to their end."""
+        return len(self._in_flight)
+
     def stop(self) -> None:
         """Claim nothing more; `run` returns when what is in flight has ended and is written."""
         self._stopping.set()

@@ -20,6 +20,8 @@ Period = tuple[str, str]
 
 def quota_periods(grant: Grant, now: datetime) -> tuple[Period, ...]:
     """The periods that a message of now counts in: the day and the minute in Vietnam, where the grant limits them."""
+    if not (grant.quota.per_day or grant.quota.per_minute):
+        return ()
     local = now.astimezone(VIETNAM)
     periods = []
     if grant.quota.per_day:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from bus.assembly import Bus
 from bus.broker.embedded import EmbeddedBroker
@@ -26,12 +26,12 @@ class Worker:
         self._bus = bus
         settings = bus.settings
         self._broker = EmbeddedBroker(bus.ledger, settings.wake_folder, settings.lease_seconds)
-        self._pool = ThreadPoolExecutor(settings.deliveries_at_once, thread_name_prefix="delivery")
+        self._pool = _Pool(self._deliver)
         self._relay = Relay(
             broker=self._broker,
             directory=bus.directory,
             bulkheads=bus.bulkheads,
-            start=lambda claim: self._pool.submit(self._deliver, claim),
+            start=lambda claim: self._pool.start(claim, self._relay.in_flight),
             most_at_once=settings.deliveries_at_once,
             poll_seconds=settings.poll_seconds,
         )
@@ -54,7 +54,7 @@ class Worker:
         self._stopping.set()
         for keeper in keepers:
             keeper.join()
-        self._pool.shutdown()
+        self._pool.stop()
         self._seal()
         self._broker.close()
         log.info("worker.stopped")
@@ -89,3 +89,32 @@ class Worker:
         checkpoint = self._bus.seal_evidence(utc_now())
         if checkpoint is not None:
             log.info("evidence.sealed", size=checkpoint.size)
+
+
+class _Pool:
+    """Threads that deliver, as many as were ever needed at once. concurrent.futures would make a Future for each
+    delivery, and nobody here asks for one."""
+
+    def __init__(self, deliver: Callable[[Claim], None]) -> None:
+        self._deliver = deliver
+        self._claims: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    def start(self, claim: Claim, in_flight: int) -> None:
+        """Deliver soon, on a thread of the pool; ``in_flight`` counts this claim too. For the relay's thread only."""
+        if len(self._threads) < in_flight:
+            thread = threading.Thread(target=self._work, name="delivery", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        self._claims.put(claim)
+
+    def stop(self) -> None:
+        """Wait for what was started."""
+        for _ in self._threads:
+            self._claims.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while (claim := self._claims.get()) is not None:
+            self._deliver(claim)

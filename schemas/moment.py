@@ -25,7 +25,7 @@ def from_micros(micros: int) -> datetime:
 
 def to_wire(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds and a Z, as every JSON document of the bus spells a moment."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def from_wire(text: str) -> datetime:

@@ -12,8 +12,8 @@ from bus.greenlets import in_real_thread, settle_in
 
 import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import gevent
@@ -33,6 +33,26 @@ from schemas.problem import InternalFailure, Malformed
 log = get_logger()
 
 
+class _Waiting:
+    """A wait with an end, by a greenlet that may be sent away meanwhile."""
+
+    __slots__ = ("_greenlet", "_idle", "_timeout")
+
+    def __init__(self, idle: set[Any], seconds: float) -> None:
+        self._idle = idle
+        self._timeout = gevent.Timeout(seconds)
+        self._greenlet = gevent.getcurrent()
+
+    def __enter__(self) -> None:
+        self._idle.add(self._greenlet)
+        self._timeout.start()
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
+        self._timeout.cancel()
+        self._idle.discard(self._greenlet)
+        return error is self._timeout
+
+
 class PatientWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
     """A gevent worker that hangs up on callers who fall silent in the middle of a request."""
 
@@ -44,16 +64,9 @@ class PatientWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
         self.log.error_log.addFilter(_is_no_silence)
         super().init_process()
 
-    @contextmanager
-    def timeout_ctx(self) -> Iterator[None]:
+    def timeout_ctx(self) -> _Waiting:
         """Around the wait for a connection's next request, the only time when nobody is owed an answer on it."""
-        waiting = gevent.getcurrent()
-        self._idle.add(waiting)
-        try:
-            with super().timeout_ctx():
-                yield
-        finally:
-            self._idle.discard(waiting)
+        return _Waiting(self._idle, self.cfg.keepalive)
 
     def notify(self) -> None:
         """Called every second, also while stopping: then idle connections are closed and long polls are
@@ -119,6 +132,10 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
             "keepalive": 75,
             # A manifest has up to 16 KiB, and gunicorn's own limit is 8.
             "limit_request_field_size": 40960,
+            # Nobody's forwarding headers are believed, and so nobody's address need be looked at.
+            "forwarded_allow_ips": "*",
+            "secure_scheme_headers": {},
+            "forwarder_headers": "",
             "graceful_timeout": self._settings.read_timeout_seconds,
             "timeout": 60,
             "control_socket_disable": True,
