@@ -23,7 +23,7 @@ from schemas.moment import utc_now
 log = get_logger()
 
 #: A turn that comes sooner finds little to do and keeps the writer lock from those who accept messages.
-_TURN_SECONDS = 0.005
+_TURN_SECONDS = 0.01
 #: A settlement waits at most this long for company.
 _SETTLE_SECONDS = 0.02
 #: After a turn that failed (disk full, database away) the relay rests so long before it tries again.
@@ -89,11 +89,9 @@ class Relay:
                 unwritten, in_flight = len(self._settled), len(self._in_flight)
             if self._stopping.is_set() and not in_flight and not unwritten:
                 return
-            spent = time.monotonic() - begun
-            if done:  # a settlement may have made the next message of its dossier due
-                time.sleep(max(0.0, _TURN_SECONDS - spent))
-            else:
+            if not done:  # else a settlement may have made the next message of its dossier due
                 self._broker.wait(_SETTLE_SECONDS if in_flight or unwritten else self._poll_seconds)
+            time.sleep(max(0.0, _TURN_SECONDS - (time.monotonic() - begun)))
 
     def _turn(self) -> int:
         """One transaction, if there is anything to write or claim; returns how much was done."""
