@@ -322,8 +322,7 @@ class Ledger:
 
     def claim(self, limits: Mapping[SystemCode, int], now: datetime, lease: timedelta) -> list[Claim]:
         """Take up to ``limits[system]`` due deliveries of each system, oldest due first, for the time of a lease."""
-        with self._store.writing() as connection:
-            return self._claim_in(connection, limits, now, lease)
+        return self.settle_and_claim([], limits, now, lease)
 
     def settle_and_claim(
         self, settled: Sequence[Settlement], limits: Mapping[SystemCode, int], now: datetime, lease: timedelta
@@ -500,9 +499,14 @@ class Ledger:
     def release_stalled(self, now: datetime) -> int:
         """Give back deliveries whose lease ran out (their process died or hung) and count them.
 
-        One that the bus pushes becomes due at once. A request-reply call is dead instead: its caller has long had
-        its time-out, and asks again itself.
+        It becomes due at once, unless that has happened too often: a message that kills whoever delivers it must not
+        do so for ever. A request-reply call is dead right away: its caller has long had its time-out, and asks again
+        itself.
         """
+        released: int = self._apart(self._release_stalled, now)
+        return released
+
+    def _release_stalled(self, now: datetime) -> int:
         with self._store.writing() as connection:
             self._take_turn(connection)
             rows = connection.execute(_STALLED, {"now": to_micros(now)}).all()
@@ -736,11 +740,16 @@ _CLAIMED = (
     .outerjoin(payloads, payloads.c.exchange_id == exchanges.c.id)
 )
 
+#: Attempts after which a delivery whose lease runs out is dead. High, because a member that fetches from its inbox and
+#: crashes before it acknowledges uses them up as well.
+MOST_ATTEMPTS_WITHOUT_END = 50
+
 #: Deliveries whose lease ran out.
 _STALLED = (
     select(
         deliveries.c.id,
         deliveries.c.attempt,
+        deliveries.c.attempts_before,
         deliveries.c.receiver,
         exchanges.c.pattern,
         exchanges.c.message_id,
@@ -974,9 +983,9 @@ def _claim(row: Sequence[Any]) -> Claim:
 
 def _stalled(row: Any, now: datetime) -> Settlement:
     """The end of an attempt that nobody has ended; when it began is not known any more."""
-    calls = row.pattern == Pattern.REQUEST_REPLY
+    dies = row.pattern == Pattern.REQUEST_REPLY or row.attempt - row.attempts_before >= MOST_ATTEMPTS_WITHOUT_END
     leaf = None
-    if calls:
+    if dies:
         hash_, entry = entries.dead(
             message_id=row.message_id,
             manifest_sha256=row.manifest_sha256,
@@ -989,11 +998,11 @@ def _stalled(row: Any, now: datetime) -> Settlement:
     return Settlement(
         delivery_id=row.id,
         attempt=row.attempt,
-        state=State.DEAD if calls else State.WAITING,
+        state=State.DEAD if dies else State.WAITING,
         started_at=now,
         finished_at=now,
         problem=_LEASE_RAN_OUT,
-        due_at=None if calls else now,
+        due_at=None if dies else now,
         leaf=leaf,
     )
 

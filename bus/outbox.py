@@ -105,7 +105,7 @@ class Relay:
             claims = self._broker.take(settled, places, now)
         except BaseException:
             with self._mutex:
-                self._settled = settled + self._settled
+                self._settled = self._without_the_unwritable(settled, now) + self._settled
             raise
         with self._mutex:
             self._in_flight.update((claim.delivery_id, claim.attempt) for claim in claims)
@@ -113,6 +113,21 @@ class Relay:
             self._bulkheads.enter(claim.system)
             self._start(claim)
         return len(claims) + len(settled)
+
+    def _without_the_unwritable(self, settled: list[Settlement], now: datetime) -> list[Settlement]:
+        """What is still to be written after a turn failed. When the store takes the others one by one, the one that it
+        does not take is dropped (its lease runs out): it must not hold up all deliveries for ever."""
+        unwritten = []
+        for settlement in settled:
+            try:
+                self._broker.take([settlement], {}, now)
+            except Exception:
+                unwritten.append(settlement)
+        if len(unwritten) == len(settled):  # the store is out of reach: keep everything
+            return settled
+        for settlement in unwritten:
+            log.error("settlement.dropped", delivery_id=settlement.delivery_id, attempt=settlement.attempt)
+        return []
 
     def _places(self, now: datetime) -> dict[SystemCode, int]:
         """How many deliveries may start for each system that something is due for."""

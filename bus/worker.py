@@ -43,7 +43,8 @@ class Worker:
         keepers = [
             threading.Thread(target=self._every, args=(period, task), daemon=True)
             for period, task in (
-                (_HOUSEKEEPING_SECONDS, self._keep_house),
+                (_HOUSEKEEPING_SECONDS, self._release_stalled),
+                (_HOUSEKEEPING_SECONDS, self._notice_rotated_keys),
                 (self._bus.settings.checkpoint_seconds, self._seal),
             )
         ]
@@ -78,8 +79,10 @@ class Worker:
             except Exception:
                 log.exception("housekeeping.failed")
 
-    def _keep_house(self) -> None:
+    def _notice_rotated_keys(self) -> None:
         self._bus.ring.reload_if_changed()
+
+    def _release_stalled(self) -> None:
         released = self._bus.ledger.release_stalled(utc_now())
         if released:
             log.warning("deliveries.released", count=released)

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import pytest
 from sqlalchemy import text
 
+from bus.ledger import MOST_ATTEMPTS_WITHOUT_END
 from bus.records import Recorded, State
 from bus.store import migrate
 from bus.tables import delivery_id
@@ -408,6 +409,20 @@ def test_a_turn_settles_and_claims_in_one_transaction(house: House) -> None:
 
 
 # ── leases that run out ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_message_that_kills_its_deliverer_again_and_again_is_dead_in_the_end(house: House) -> None:
+    house.record()
+    now = NOON
+    for number in range(1, MOST_ATTEMPTS_WITHOUT_END + 1):
+        (claim,) = house.claim(now)
+        assert claim.attempt == number
+        now = claim.lease_until + SECONDS
+        assert house.ledger.release_stalled(now) == 1
+    assert house.ledger.states() == {State.DEAD: 1}
+    (dead,) = house.ledger.dead()
+    assert dead.problem is not None
+    assert dead.problem["reason"] == "lease-ran-out"
 
 
 def test_a_stalled_one_way_delivery_is_due_again_and_the_lost_attempt_is_told(house: House) -> None:

@@ -78,3 +78,23 @@ with ThreadPoolExecutor(8) as pool:
 def test_a_value_that_json_does_not_know_does_not_break_the_caller(value: str) -> None:
     lines = _lines(f"log.info('a.b', status={value}); log.info('still.alive')")
     assert [line["event"] for line in lines] == ["a.b", "still.alive"]
+
+
+def test_an_exception_is_told_by_its_place_not_by_its_words() -> None:
+    told = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from bus.logs import configure_logs, get_logger\n"
+            "configure_logs('info')\n"
+            "try: raise ValueError('099199000001 is nobody business')\n"
+            "except ValueError: get_logger().exception('request.failed')\n",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stderr
+    line = orjson.loads(told)
+    assert line["event"] == "request.failed"
+    assert "ValueError" in line["exception"]
+    assert "099199000001" not in told
