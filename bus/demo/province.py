@@ -97,15 +97,17 @@ def running_province(settings: Settings) -> Iterator[Province]:
         _give_client_secret(bus, members / f"{file_name(WITHOUT_KEY)}.secret")
         for name, twin in _SECRETS.items():
             bus.registry.put_secret(name, bus.secrets.seal(name, credentials[twin].encode()), "demo")
-        for name, module in (
-            ("sandbox", "bus.web.sandbox_server"),
-            ("serve", "bus.web.server"),
-            ("work", "bus.work"),
-        ):
-            stack.enter_context(_process(name, module, settings))
+        processes = {
+            name: stack.enter_context(_process(name, module, settings))
+            for name, module in (
+                ("sandbox", "bus.web.sandbox_server"),
+                ("serve", "bus.web.server"),
+                ("work", "bus.work"),
+            )
+        }
         province = Province(settings=settings, bus=bus, members_folder=members)
-        _wait_for(f"{province.sandbox_url}/_sandbox", "sandbox")
-        _wait_for(f"{province.bus_url}/v1/keys", "serve")
+        _wait_for(f"{province.sandbox_url}/_sandbox", "sandbox", processes["sandbox"], settings)
+        _wait_for(f"{province.bus_url}/v1/keys", "serve", processes["serve"], settings)
         yield province
 
 
@@ -152,9 +154,8 @@ def _register(bus: Bus, settings: Settings, folder: Path) -> None:
 
 
 @contextmanager
-def _process(name: str, module: str, settings: Settings) -> Iterator[None]:
-    log = settings.home / f"{name}.log"
-    with log.open("ab") as output:
+def _process(name: str, module: str, settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    with _log_of(name, settings).open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", module],
             env=child_environment(settings),
@@ -163,9 +164,8 @@ def _process(name: str, module: str, settings: Settings) -> Iterator[None]:
             stderr=output,
         )
         try:
-            yield
-            if process.poll() is not None:
-                raise ProvinceFailed(f"lgsp {name} ended by itself; see {log}")
+            yield process
+            _check_alive(name, process, settings)
         finally:
             process.send_signal(signal.SIGTERM)
             try:
@@ -175,12 +175,23 @@ def _process(name: str, module: str, settings: Settings) -> Iterator[None]:
                 process.wait()
 
 
-def _wait_for(url: str, name: str) -> None:
+def _log_of(name: str, settings: Settings) -> Path:
+    return settings.home / f"{name}.log"
+
+
+def _check_alive(name: str, process: subprocess.Popen[bytes], settings: Settings) -> None:
+    if process.poll() is not None:
+        last_words = _log_of(name, settings).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
+        raise ProvinceFailed("\n  ".join([f"lgsp {name} ended by itself; its last words:", *last_words]))
+
+
+def _wait_for(url: str, name: str, process: subprocess.Popen[bytes], settings: Settings) -> None:
     deadline = time.monotonic() + _READY_SECONDS
     while time.monotonic() < deadline:
+        _check_alive(name, process, settings)
         try:
             with urllib.request.urlopen(url, timeout=2):  # noqa: S310  # the address is this machine's
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
-    raise ProvinceFailed(f"lgsp {name} did not answer within {_READY_SECONDS:.0f} s; see its log in the home folder")
+    raise ProvinceFailed(f"lgsp {name} did not answer within {_READY_SECONDS:.0f} s; see {_log_of(name, settings)}")
