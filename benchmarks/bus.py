@@ -69,7 +69,7 @@ def start_bus(
     _register(settings, key, sink_url)
     log = (home / "bus.log").open("ab")
     web = start_server(
-        "lgsp serve", [sys.executable, "-m", "bus.web.server"], port=port, environment=variables, log=log
+        "lgsp serve", [sys.executable, "-m", settings.server_module], port=port, environment=variables, log=log
     )
     worker = None
     if deliver:

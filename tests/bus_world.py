@@ -303,7 +303,7 @@ class World:
 
     @contextmanager
     def server_process(self, **changed: object) -> Iterator[str]:
-        """The real server (`lgsp serve`: gunicorn, gevent, one worker) in a process of its own; its URL.
+        """The real server (`lgsp serve`, one worker) in a process of its own; its URL.
 
         ``changed`` settings win. Its log is ``home/serve.log``.
         """
@@ -312,7 +312,7 @@ class World:
         log_path = self.settings.home / "serve.log"
         with log_path.open("ab") as log:
             server = subprocess.Popen(
-                [sys.executable, "-m", "bus.web.server"],
+                [sys.executable, "-m", settings.server_module],
                 env=child_environment(settings),
                 cwd=Path(__file__).resolve().parent.parent,
                 stdout=log,
