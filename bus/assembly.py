@@ -10,7 +10,6 @@ from datetime import datetime
 from bus.attachments import Attachments
 from bus.bulkheads import Bulkheads
 from bus.calls import Calls
-from bus.commit import Apart, call_here
 from bus.delivery import Delivery, lease_for_reply
 from bus.evidence import EvidenceWriter
 from bus.intake import Intake
@@ -18,7 +17,7 @@ from bus.ledger import Ledger
 from bus.quotas import QuotaMeter
 from bus.records import Settlement
 from bus.settings import Settings
-from bus.store import Store, open_store
+from bus.store import Apart, Store, call_here, open_store
 from bus.wake import WakeSender
 from connectors.base import Connector
 from connectors.table import build_connectors
@@ -73,8 +72,7 @@ class Bus:
 
     def seal_evidence(self, now: datetime) -> Checkpoint | None:
         """Sign a new checkpoint over the evidence log if it has grown."""
-        with self.store.writing() as connection:
-            return self.log.seal(connection, now)
+        return self.store.write(self.log.seal, now)
 
     def close(self) -> None:
         """Let go of connections and files. The bus is not used again."""
@@ -93,7 +91,7 @@ def open_bus(settings: Settings, apart: Apart = call_here) -> Bus:
         secrets = SecretBox.load(settings.master_key_path)
     except FileNotFoundError:
         raise NotInitialised(f"{settings.home} holds no keys; run `lgsp init` first") from None
-    store = open_store(settings)
+    store = open_store(settings, apart)
     registry = RegistryStore(store.engine)
     directory = LiveDirectory(registry)
     log = EvidenceLog(settings.log_origin, log_key)
@@ -112,7 +110,7 @@ def open_bus(settings: Settings, apart: Apart = call_here) -> Bus:
         admits=admits,
     )
     wake = WakeSender(settings.wake_folder)
-    ledger = Ledger(store, log, on_due=wake.tap, apart=apart)
+    ledger = Ledger(store, log, on_due=wake.tap)
     attachments = Attachments(settings.attachment_folder, ledger, settings.max_attachment_bytes)
     evidence = EvidenceWriter(ring)
     bulkheads = Bulkheads(failures_to_open=settings.breaker_failures, open_seconds=settings.breaker_open_seconds)

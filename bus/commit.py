@@ -10,28 +10,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 Work = TypeVar("Work")
 
 #: How long a leader lets others join before it commits. Under gevent nobody else runs during a commit, and a sleep of
 #: zero does not look at the sockets: without this pause most groups would be of one.
 GATHER_SECONDS = 0.0002
-
-
-class Apart(Protocol):
-    """Calls a function and returns its result, at a place where it may block without holding up this process.
-
-    Plain threads need no such place. Under gevent a flush, or the wait for the writer lock, would stop every request of
-    the process; there it is a pool of real threads.
-    """
-
-    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any: ...
-
-
-def call_here(function: Callable[..., Any], *arguments: Any) -> Any:
-    """The place of plain threads: right here."""
-    return function(*arguments)
 
 
 class CommitInterrupted(RuntimeError):
@@ -62,10 +47,8 @@ class GroupCommit(Generic[Work]):
     #: Bounds a transaction: its memory, and how long others wait for the writer lock.
     MOST_IN_A_GROUP = 256
 
-    def __init__(self, commit: Callable[[Sequence[Work]], Sequence[Any]], apart: Apart = call_here) -> None:
-        """``apart`` calls the commit where its flush holds up nobody else (see `Apart`)."""
+    def __init__(self, commit: Callable[[Sequence[Work]], Sequence[Any]]) -> None:
         self._commit = commit
-        self._apart = apart
         self._mutex = threading.Lock()
         self._queue: list[_Waiter[Work]] = []
         self._leader: _Waiter[Work] | None = None
@@ -117,7 +100,7 @@ class GroupCommit(Generic[Work]):
 
     def _write(self, group: Sequence[_Waiter[Work]]) -> None:
         try:
-            results = self._apart(self._commit, [waiter.work for waiter in group])
+            results = self._commit([waiter.work for waiter in group])
         except Exception as error:
             if len(group) == 1:
                 group[0].error = error

@@ -26,7 +26,7 @@ _GARBAGE_THRESHOLD = 50_000
 
 
 def in_real_thread(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call where a blocking flush or lock holds up no other greenlet (:class:`bus.commit.Apart`)."""
+    """Call where a blocking flush or lock holds up no other greenlet (:class:`bus.store.Apart`)."""
     return gevent.get_hub().threadpool.apply(function, arguments)
 
 

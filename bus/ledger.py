@@ -44,7 +44,7 @@ from sqlalchemy import (
     update,
 )
 
-from bus.commit import Apart, GroupCommit, call_here
+from bus.commit import GroupCommit
 from bus.records import (
     AttemptRecord,
     Claim,
@@ -96,16 +96,12 @@ W = TypeVar("W")
 class Ledger:
     """Records, claims, settles and tells. See the module's docstring for the states."""
 
-    def __init__(
-        self, store: Store, log: EvidenceLog, on_due: Callable[[], None] = lambda: None, apart: Apart = call_here
-    ) -> None:
-        """``on_due`` is called after a commit that made deliveries due, once a group: it wakes the deliverers.
-        ``apart`` is where transactions run (:class:`bus.commit.Apart`)."""
+    def __init__(self, store: Store, log: EvidenceLog, on_due: Callable[[], None] = lambda: None) -> None:
+        """``on_due`` is called after a commit that made deliveries due, once a group: it wakes the deliverers."""
         self._store = store
         self._log = log
         self._on_due = on_due
-        self._commits: GroupCommit[LedgerWork] = GroupCommit(self._write, apart)
-        self._apart = apart
+        self._commits: GroupCommit[LedgerWork] = GroupCommit(self._write)
         self._statements = _Statements(store.engine.dialect)
 
     # ── step 5: record ────────────────────────────────────────────────────────────────────────────────────────────
@@ -129,8 +125,7 @@ class Ledger:
         return held
 
     def _write(self, works: Sequence[LedgerWork]) -> Sequence[Any]:
-        with self._store.writing() as connection:
-            results = self._write_in(connection, works)
+        results = self._store.write(self._write_in, works)
         if any(isinstance(work, NewExchange) and work.lease_until is None for work in works):
             self._on_due()
         return results
@@ -328,15 +323,18 @@ class Ledger:
         self, settled: Sequence[Settlement], limits: Mapping[SystemCode, int], now: datetime, lease: timedelta
     ) -> list[Claim]:
         """One turn of a delivery process in one transaction and one flush: what ended, and what comes next."""
-        claims: list[Claim] = self._apart(self._settle_and_claim, settled, limits, now, lease)
-        return claims
+        return self._store.write(self._settle_and_claim_in, settled, limits, now, lease)
 
-    def _settle_and_claim(
-        self, settled: Sequence[Settlement], limits: Mapping[SystemCode, int], now: datetime, lease: timedelta
+    def _settle_and_claim_in(
+        self,
+        connection: Connection,
+        settled: Sequence[Settlement],
+        limits: Mapping[SystemCode, int],
+        now: datetime,
+        lease: timedelta,
     ) -> list[Claim]:
-        with self._store.writing() as connection:
-            self._write_in(connection, settled)
-            return self._claim_in(connection, limits, now, lease)
+        self._write_in(connection, settled)
+        return self._claim_in(connection, limits, now, lease)
 
     def _claim_in(
         self, connection: Connection, limits: Mapping[SystemCode, int], now: datetime, lease: timedelta
@@ -355,26 +353,30 @@ class Ledger:
 
     def claim_again(self, message_id: MessageId, now: datetime, lease: timedelta) -> Claim | None:
         """Take a request-reply call whose caller repeats it after a failure; None while another attempt runs."""
-        with self._store.writing() as connection:
-            self._take_turn(connection)
-            row = connection.execute(
-                select(deliveries.c.id)
-                .join(exchanges)
-                .where(exchanges.c.message_id == message_id, deliveries.c.state == State.DEAD)
-            ).first()
-            if row is None:
-                return None
-            connection.execute(
-                update(deliveries)
-                .where(deliveries.c.id == row.id, deliveries.c.state == State.DEAD)
-                .values(
-                    state=State.DELIVERING,
-                    attempt=deliveries.c.attempt + 1,
-                    lease_until=to_micros(now + lease),
-                    settled_at=None,
-                )
+        return self._store.write(self._claim_again_in, message_id, now, lease)
+
+    def _claim_again_in(
+        self, connection: Connection, message_id: MessageId, now: datetime, lease: timedelta
+    ) -> Claim | None:
+        self._take_turn(connection)
+        row = connection.execute(
+            select(deliveries.c.id)
+            .join(exchanges)
+            .where(exchanges.c.message_id == message_id, deliveries.c.state == State.DEAD)
+        ).first()
+        if row is None:
+            return None
+        connection.execute(
+            update(deliveries)
+            .where(deliveries.c.id == row.id, deliveries.c.state == State.DEAD)
+            .values(
+                state=State.DELIVERING,
+                attempt=deliveries.c.attempt + 1,
+                lease_until=to_micros(now + lease),
+                settled_at=None,
             )
-            return _claim(connection.execute(_CLAIMED.where(deliveries.c.id == row.id)).one())
+        )
+        return _claim(connection.execute(_CLAIMED.where(deliveries.c.id == row.id)).one())
 
     def has_due(self, system: SystemCode, now: datetime) -> bool:
         """Is there anything to claim for this system? One look into the index."""
@@ -503,51 +505,53 @@ class Ledger:
         do so for ever. A request-reply call is dead right away: its caller has long had its time-out, and asks again
         itself.
         """
-        released: int = self._apart(self._release_stalled, now)
-        return released
+        return self._store.write(self._release_stalled_in, now)
 
-    def _release_stalled(self, now: datetime) -> int:
-        with self._store.writing() as connection:
-            self._take_turn(connection)
-            rows = connection.execute(_STALLED, {"now": to_micros(now)}).all()
-            self._write_in(connection, [_stalled(row, now) for row in rows])
-            return len(rows)
+    def _release_stalled_in(self, connection: Connection, now: datetime) -> int:
+        self._take_turn(connection)
+        rows = connection.execute(_STALLED, {"now": to_micros(now)}).all()
+        self._write_in(connection, [_stalled(row, now) for row in rows])
+        return len(rows)
 
     def replay(self, delivery_ids: Sequence[int], actor: str, reason: str, now: datetime) -> tuple[int, int]:
         """Send dead deliveries again; ``(number of the replay, deliveries moved)``. The attempts so far stay linked."""
-        with self._store.writing() as connection:
-            self._take_turn(connection)
-            dead = connection.execute(
-                select(deliveries.c.id, deliveries.c.attempt)
-                .join(exchanges)
-                .where(
-                    deliveries.c.id.in_(list(delivery_ids)),
-                    deliveries.c.state == State.DEAD,
-                    exchanges.c.pattern == Pattern.ONE_WAY,
+        return self._store.write(self._replay_in, delivery_ids, actor, reason, now)
+
+    def _replay_in(
+        self, connection: Connection, delivery_ids: Sequence[int], actor: str, reason: str, now: datetime
+    ) -> tuple[int, int]:
+        self._take_turn(connection)
+        dead = connection.execute(
+            select(deliveries.c.id, deliveries.c.attempt)
+            .join(exchanges)
+            .where(
+                deliveries.c.id.in_(list(delivery_ids)),
+                deliveries.c.state == State.DEAD,
+                exchanges.c.pattern == Pattern.ONE_WAY,
+            )
+            .order_by(deliveries.c.id)
+        ).all()
+        replay_id: int = connection.execute(
+            insert(replays).values(ordered_at=to_micros(now), actor=actor, reason=reason).returning(replays.c.id)
+        ).scalar_one()
+        if dead:
+            connection.execute(
+                insert(replayed),
+                [{"replay_id": replay_id, "delivery_id": row.id, "after_attempt": row.attempt} for row in dead],
+            )
+            connection.execute(
+                update(deliveries)
+                .where(deliveries.c.id.in_([row.id for row in dead]), deliveries.c.state == State.DEAD)
+                .values(
+                    state=State.WAITING,
+                    settled_at=None,
+                    leaf=None,
+                    attempts_before=deliveries.c.attempt,
+                    retry_since=to_micros(now),
                 )
-                .order_by(deliveries.c.id)
-            ).all()
-            replay_id: int = connection.execute(
-                insert(replays).values(ordered_at=to_micros(now), actor=actor, reason=reason).returning(replays.c.id)
-            ).scalar_one()
-            if dead:
-                connection.execute(
-                    insert(replayed),
-                    [{"replay_id": replay_id, "delivery_id": row.id, "after_attempt": row.attempt} for row in dead],
-                )
-                connection.execute(
-                    update(deliveries)
-                    .where(deliveries.c.id.in_([row.id for row in dead]), deliveries.c.state == State.DEAD)
-                    .values(
-                        state=State.WAITING,
-                        settled_at=None,
-                        leaf=None,
-                        attempts_before=deliveries.c.attempt,
-                        retry_since=to_micros(now),
-                    )
-                )
-                self._put_in_outbox(connection, dict.fromkeys((row.id for row in dead), now))
-            return replay_id, len(dead)
+            )
+            self._put_in_outbox(connection, dict.fromkeys((row.id for row in dead), now))
+        return replay_id, len(dead)
 
     # ── telling ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -682,10 +686,8 @@ class Ledger:
 
     def add_attachment(self, sha256: str, agency: AgencyCode, length: int, now: datetime) -> None:
         """Note that an agency has stored a file; again is harmless."""
-        with self._store.writing() as connection:
-            connection.execute(
-                _ADD_ATTACHMENT, {"sha256": sha256, "agency": agency, "length": length, "stored_at": to_micros(now)}
-            )
+        row = {"sha256": sha256, "agency": agency, "length": length, "stored_at": to_micros(now)}
+        self._store.write(lambda connection: connection.execute(_ADD_ATTACHMENT, row))
 
     def attachment_lengths(self, digests: Sequence[str], agency: AgencyCode) -> dict[str, int]:
         """Which of these files an agency has stored, with their lengths in bytes."""

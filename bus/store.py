@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from alembic import command
 from alembic.config import Config
@@ -23,17 +23,39 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 
 from bus.settings import Settings
 
+T = TypeVar("T")
+
 #: Execution option of connections that only read: they take no write lock.
 READ_ONLY = "lgsp_read"
+
+
+class Apart(Protocol):
+    """Calls a function and returns its result, at a place where it may block without holding up this process.
+
+    Plain threads need no such place. Under gevent a flush, or the wait for the writer lock, would stop every request of
+    the process; there it is a pool of real threads.
+    """
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any: ...
+
+
+def call_here(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The place of plain threads: right here."""
+    return function(*arguments)
 
 
 class Store:
     """One database, opened for reading and for writing. Safe to share between threads; not across a fork."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, apart: Apart = call_here) -> None:
+        """``apart`` is where transactions run."""
         self.engine = engine
+        self._apart = apart
         self._reader = engine.execution_options(**{READ_ONLY: True})
-        self._writer_lock = _writer_lock_for(engine)
+        self._turn = _turns_of(engine)
+        #: Connections that write, kept apart from the engine's pool: under gevent transactions run in real threads, and
+        #: a lock that greenlets share with real threads is a lock that can be lost. A deque needs none.
+        self._writers: deque[Connection] = deque()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -41,22 +63,42 @@ class Store:
         with self._reader.connect() as connection:
             yield connection
 
+    def write(self, change: Callable[..., T], *arguments: Any) -> T:
+        """``change(connection, *arguments)`` as one transaction, run where its flush holds up nobody else: on a normal
+        return everything is on disk, on an exception nothing happened."""
+        result: T = self._apart(self._write, change, *arguments)
+        return result
+
+    def _write(self, change: Callable[..., T], *arguments: Any) -> T:
+        with self.writing() as connection:
+            return change(connection, *arguments)
+
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """One transaction: on a normal exit everything is on disk, on an exception nothing happened."""
-        with self._writer_lock, self.engine.begin() as connection:
-            yield connection
+        with self._turn():
+            try:
+                connection = self._writers.pop()
+            except IndexError:
+                connection = self.engine.connect()
+            try:
+                with connection.begin():
+                    yield connection
+            finally:
+                self._writers.append(connection)
 
     @property
     def is_sqlite(self) -> bool:
         return self.engine.dialect.name == "sqlite"
 
     def close(self) -> None:
+        while self._writers:
+            self._writers.pop().close()
         self.engine.dispose()
 
 
-def open_store(settings: Settings) -> Store:
-    return Store(open_engine(settings))
+def open_store(settings: Settings, apart: Apart = call_here) -> Store:
+    return Store(open_engine(settings), apart)
 
 
 def open_engine(settings: Settings) -> Engine:
@@ -90,39 +132,24 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
-class _FileLock:
-    """An exclusive lock on a file, fair between processes, and a mutex between the threads of this one."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._mutex = threading.Lock()
-        self._descriptor: int | None = None
-
-    def __enter__(self) -> None:
-        self._mutex.acquire()
-        if self._descriptor is None:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-
-    def __exit__(self, *_exception: object) -> None:
-        if self._descriptor is not None:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-        self._mutex.release()
-
-
-def _writer_lock_for(engine: Engine) -> Any:
+def _turns_of(engine: Engine) -> Callable[[], AbstractContextManager[None]]:
+    """How writers of this store take turns. PostgreSQL sees to that itself."""
     database = engine.url.database
     if engine.dialect.name == "sqlite" and database and database != ":memory:":
-        return _FileLock(Path(f"{database}.writer"))
-    return _NoLock()
+        path = Path(f"{database}.writer")
+        return lambda: _file_lock(path)
+    return nullcontext
 
 
-class _NoLock:
-    """PostgreSQL orders its writers itself."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_exception: object) -> None: ...
+@contextmanager
+def _file_lock(path: Path) -> Iterator[None]:
+    """An exclusive lock on a file, in turn between processes and, as each holder opens the file anew, threads."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)  # lets go of the lock
 
 
 def migrate(store: Store, revision: str = "head") -> None:

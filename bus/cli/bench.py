@@ -11,14 +11,26 @@ import click
 _CHECKOUT = Path(__file__).resolve().parent.parent.parent
 
 
-@click.command(
-    context_settings={"ignore_unknown_options": True, "help_option_names": []},
-    add_help_option=False,
+@click.command()
+@click.option(
+    "--messages", type=click.IntRange(1000, 60_000), default=10_000, show_default=True, help="Of the main run."
 )
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def bench(arguments: tuple[str, ...]) -> None:
-    """Measure the bus against its goals and a hand-made pipeline; needs a checkout and `make bench`'s packages."""
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("bench-results"), show_default=True, help="Folder."
+)
+@click.option("--no-dramatiq", is_flag=True, help="Leave the hand-made RabbitMQ pipeline out.")
+def bench(messages: int, out: Path, no_dramatiq: bool) -> None:
+    """Measure the bus against its goals, bare Flask and a hand-made pipeline.
+
+    Needs a source checkout and the packages that `make bench` installs. Everything is started on loopback and stopped;
+    raw rows go to CSV files, a summary to the terminal and the folder.
+
+    \b
+    Example:
+      make bench ARGS="--messages 20000"
+    """
     if not (_CHECKOUT / "benchmarks" / "run.py").exists():
         raise click.ClickException("the measurements are in the source checkout: run `make bench` there")
-    command = [sys.executable, "-m", "benchmarks.run", *arguments]
+    command = [sys.executable, "-m", "benchmarks.run", "--messages", str(messages), "--out", str(out.absolute())]
+    command += ["--no-dramatiq"] if no_dramatiq else []
     raise click.exceptions.Exit(subprocess.run(command, cwd=_CHECKOUT, check=False).returncode)
