@@ -99,7 +99,7 @@ _FUTURE = to_micros(utc_now()) + 3_600_000_000
         (_run_sql("UPDATE alembic_version SET version_num = '0000'"), "store", "lgsp init"),
         (_run_sql("UPDATE evidence_leaves SET hash = zeroblob(32), entry = X'7B7D'"), "evidence", "Stop the bus"),
         (_run_sql(f"UPDATE evidence_checkpoints SET created_at = {_FUTURE}"), "sealing", "clock"),  # noqa: S608
-        (_run_sql("UPDATE evidence_checkpoints SET note = replace(note, 'A', 'B')"), "evidence", "debug"),
+        (_run_sql("UPDATE evidence_checkpoints SET note = replace(note, '— ', '+ ')"), "evidence", "debug"),
     ],
 )
 def test_what_is_wrong_is_found_and_told_with_what_to_do(
