@@ -12,15 +12,11 @@ from gevent import monkey
 monkey.patch_all()
 
 import gc
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import gevent
 
-#: How long one thread may keep the interpreter from another that waits for it, seconds. The real threads that commit
-#: need it for moments only, and Python's 5 ms would be the larger part of a flush.
-_SWITCH_SECONDS = 0.0005
 #: Allocations between two looks for garbage cycles. The hot path makes none; Python's 700 costs some 5 % there.
 _GARBAGE_THRESHOLD = 50_000
 
@@ -32,7 +28,6 @@ def in_real_thread(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def settle_in() -> None:
     """Call once when everything is imported and opened."""
-    sys.setswitchinterval(_SWITCH_SECONDS)
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GARBAGE_THRESHOLD)
