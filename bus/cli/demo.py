@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from dataclasses import fields
@@ -48,6 +49,8 @@ def demo(session: Session, once: bool, home: Path, port: int | None) -> None:
             "breaker_open_seconds": 1,
         }
     )
+    # Told to stop from outside, it still stops what it has started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with running_province(settings) as province:
             succeeded = _play(province, console, session.language)
