@@ -62,11 +62,8 @@ def start_bus(
 ) -> RunningBus:
     """Initialise ``home``, register sender, receiver and service, start web and delivery processes."""
     port = free_port()
-    variables = {"LGSP_HOME": str(home), "LGSP_PORT": str(port), "LGSP_LOG_LEVEL": "info", **(environment or {})}
-    settings = load_settings(environ=variables)
-    initialise(settings)
-    key = SigningKey.generate(name="H99.15/mot-cua")
-    _register(settings, key, sink_url)
+    variables = {"LGSP_PORT": str(port), "LGSP_LOG_LEVEL": "info", **(environment or {}), "LGSP_HOME": str(home)}
+    settings, key = make_home(home, sink_url, variables)
     log = (home / "bus.log").open("ab")
     web = start_server(
         "lgsp serve", [sys.executable, "-m", settings.server_module], port=port, environment=variables, log=log
@@ -77,6 +74,15 @@ def start_bus(
             "lgsp work", [sys.executable, "-m", "bus.work"], port=port, environment=variables, log=log
         )
     return RunningBus(web=web, worker=worker, home=home, key=key)
+
+
+def make_home(home: Path, sink_url: str, variables: dict[str, str] | None = None) -> tuple[Settings, SigningKey]:
+    """A fresh bus in ``home`` with one sender, whose key is returned, and one receiver at the sink."""
+    settings = load_settings(environ={"LGSP_HOME": str(home), **(variables or {})})
+    initialise(settings)
+    key = SigningKey.generate(name=f"{SENDER}/mot-cua")
+    _register(settings, key, sink_url)
+    return settings, key
 
 
 def _register(settings: Settings, key: SigningKey, sink_url: str) -> None:

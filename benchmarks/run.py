@@ -30,6 +30,7 @@ from benchmarks.dossiers import PASSWORD, USER, basic_requests, make_dossiers, s
 from benchmarks.load import LoadResult, run_load
 from benchmarks.processes import sample
 from benchmarks.sink import Sink, start_sink
+from benchmarks.steps import measure_steps
 
 CONNECTIONS = 32
 #: Manifests are good for five minutes: no list is larger than what is sent in that time.
@@ -64,6 +65,8 @@ class Bench:
     def run(self, *, with_dramatiq: bool) -> None:
         """All measurements, in the order of the summary."""
         self.crypto_us = _crypto_us()
+        self._say("processor time of the steps …")
+        self.steps = measure_steps()
         with _sink() as sink:
             closed = self._bus("bus, accepted → delivered", sink)
             half = max(1.0, (closed.delivered_per_second or 0) / 2)
@@ -177,6 +180,7 @@ class Bench:
             "load_average": os.getloadavg(),
             "findings": [asdict(finding) for finding in self.findings],
             "ratios": self.ratios(),
+            "steps_us": self.steps,
             "notes": self.notes,
         }
         (self._folder / "summary.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -193,6 +197,10 @@ class Bench:
             "| Ratio | | Goal |",
             "|---|---|---|",
             *(f"| {name} | {value:.2f} | {GOALS.get(name, '')} |" for name, value in self.ratios().items()),
+            "",
+            "| Where the time goes, alone and warm | µs |",
+            "|---|---|",
+            *(f"| {name} | {microseconds:.0f} |" for name, microseconds in self.steps.items()),
             "",
             *(f"- {note}" for note in self.notes),
         ]
