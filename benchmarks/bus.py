@@ -63,10 +63,10 @@ def start_bus(
     """Initialise ``home``, register sender, receiver and service, start web and delivery processes."""
     port = free_port()
     variables = {"LGSP_PORT": str(port), "LGSP_LOG_LEVEL": "info", **(environment or {}), "LGSP_HOME": str(home)}
-    settings, key = make_home(home, sink_url, variables)
+    _, key = make_home(home, sink_url, variables)
     log = (home / "bus.log").open("ab")
     web = start_server(
-        "lgsp serve", [sys.executable, "-m", settings.server_module], port=port, environment=variables, log=log
+        "lgsp serve", [sys.executable, "-m", "bus.web.server"], port=port, environment=variables, log=log
     )
     worker = None
     if deliver:

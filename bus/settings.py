@@ -30,7 +30,6 @@ class Settings:
     port: Annotated[int, "port to listen on"] = 8080
     surfaces: Annotated[str, "surfaces that this process serves, comma-separated"] = "exchange,registry,docs,operations"
     serve_processes: Annotated[int, "web processes of `lgsp serve`"] = 2
-    server: Annotated[str, "what `lgsp serve` runs on: gevent, or granian where a proxy buffers requests"] = "gevent"
     sandbox_port: Annotated[int, "port of `lgsp sandbox`"] = 8090
 
     clock_skew_seconds: Annotated[int, "how far a manifest's time may be from ours"] = 300
@@ -58,11 +57,6 @@ class Settings:
     @property
     def effective_store_url(self) -> str:
         return self.store_url or f"sqlite:///{self.home / 'lgsp.db'}"
-
-    @property
-    def server_module(self) -> str:
-        """What `lgsp serve` runs."""
-        return {"gevent": "bus.web.server", "granian": "bus.web.threaded_server"}[self.server]
 
     @property
     def key_folder(self) -> Path:
@@ -199,8 +193,6 @@ def _check(settings: Settings) -> None:
         raise BadSetting("LGSP_PORT and LGSP_SANDBOX_PORT: must be at most 65535")
     if settings.log_level.lower() not in {"debug", "info", "warning", "error"}:
         raise BadSetting("LGSP_LOG_LEVEL: expected debug, info, warning or error")
-    if settings.server not in {"gevent", "granian"}:
-        raise BadSetting("LGSP_SERVER: expected gevent or granian")
     unknown = settings.surface_names - {"exchange", "registry", "docs", "operations"}
     if unknown:
         raise BadSetting(f"LGSP_SURFACES: there is no surface '{sorted(unknown)[0]}'")

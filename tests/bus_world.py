@@ -312,7 +312,7 @@ class World:
         log_path = self.settings.home / "serve.log"
         with log_path.open("ab") as log:
             server = subprocess.Popen(
-                [sys.executable, "-m", settings.server_module],
+                [sys.executable, "-m", "bus.web.server"],
                 env=child_environment(settings),
                 cwd=Path(__file__).resolve().parent.parent,
                 stdout=log,

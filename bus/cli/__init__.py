@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -186,9 +185,7 @@ def serve(session: Session, host: str | None, port: int | None, processes: int |
     settings = _with(session, host=host, port=port, serve_processes=processes)
     _must_have_keys(settings)
     click.echo(f"lgsp serves http://{settings.host}:{settings.port} (Ctrl-C ends it)", err=True)
-    if settings.server == "granian" and find_spec("granian") is None:
-        fail("LGSP_SERVER=granian needs a package that is not installed: pip install 'lgsp-bus[granian]'")
-    become(settings.server_module, settings)
+    become("bus.web.server", settings)
 
 
 @click.command()
