@@ -26,7 +26,7 @@ from schemas.codec import read_json
 from schemas.identifiers import MessageId
 from schemas.message import Direction, Manifest, Means, sha256_hex
 from schemas.moment import utc_now
-from schemas.problem import InternalFailure, InvalidReply, Problem, ProviderUnavailable, Refused
+from schemas.problem import InternalFailure, InvalidReply, Problem, ProviderFailure, ProviderUnavailable, Refused
 from security.signing import sign_manifest, split_compact, verify_manifest
 
 log = get_logger()
@@ -235,5 +235,5 @@ def problem_facts(problem: Problem | None) -> dict[str, object] | None:
 
 
 def _answered(problem: Problem | None) -> bool:
-    """Did the system answer at all? One that rejects a message is in good health."""
-    return problem is None or not problem.retryable
+    """Did the system answer at all? One that rejects a message is in good health, and a fault of ours is not its own."""
+    return not (isinstance(problem, ProviderFailure) and problem.retryable)

@@ -65,6 +65,8 @@ T = TypeVar("T")
 ASSERTION_SECONDS = 120
 #: Ask for a new token this long before the old one ends, so that none ends on its way.
 TOKEN_MARGIN_SECONDS = 30
+#: Fifty messages of 2 MiB in base64: the most that one look into the inbox brings unless it asks for more.
+MAX_ANSWER_BYTES = 160 * 1024 * 1024
 #: A file of 512 MiB over a 10 Mbit/s line takes about seven minutes.
 TRANSFER_TIMEOUT_SECONDS = 900.0
 _RECEIPT_FACTS = ("message_id", "state", "received_at", "receivers", "leaf")
@@ -143,7 +145,7 @@ class AgencyClient:
         self._bus_url = bus_url.rstrip("/")
         self._audience = (audience or bus_url).rstrip("/")
         self._key = key
-        self._http = HttpClient(http)
+        self._http = HttpClient(http or HttpSettings(max_reply_bytes=MAX_ANSWER_BYTES))
         self._timeout_seconds = timeout_seconds
         self._attempts = attempts
         self._wait = wait
