@@ -235,5 +235,5 @@ def problem_facts(problem: Problem | None) -> dict[str, object] | None:
 
 
 def _answered(problem: Problem | None) -> bool:
-    """Did the system answer at all? One that rejects a message is in good health, and a fault of ours is not its own."""
+    """Did the system answer at all? One that rejects a message is well, and a fault of ours is not its own."""
     return not (isinstance(problem, ProviderFailure) and problem.retryable)

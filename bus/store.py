@@ -56,6 +56,7 @@ class Store:
         #: Connections that write, kept apart from the engine's pool: under gevent transactions run in real threads, and
         #: a lock that greenlets share with real threads is a lock that can be lost. A deque needs none.
         self._writers: deque[Connection] = deque()
+        self._closed = False
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -85,13 +86,17 @@ class Store:
                 with connection.begin():
                     yield connection
             finally:
-                self._writers.append(connection)
+                if self._closed:  # a writer that outlived its store takes its connection with it
+                    connection.close()
+                else:
+                    self._writers.append(connection)
 
     @property
     def is_sqlite(self) -> bool:
         return self.engine.dialect.name == "sqlite"
 
     def close(self) -> None:
+        self._closed = True
         while self._writers:
             self._writers.pop().close()
         self.engine.dispose()

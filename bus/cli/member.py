@@ -32,7 +32,7 @@ import click
 from bus.cli import REFUSED, Session, fail
 from bus.cli.keys import read_password
 from bus.cli.terminal import local, print_json, printable, session_of
-from connectors.client import AgencyClient, InboxDelivery, new_message_id
+from connectors.client import MAX_ANSWER_BYTES, AgencyClient, InboxDelivery, new_message_id
 from connectors.http import HttpSettings
 from schemas.identifiers import AgencyCode, MessageId, SystemCode
 from schemas.message import Receipt
@@ -46,8 +46,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 PROFILE = Path("lgsp.toml")
 _PATHS = frozenset({"key", "password_file", "bus_keys", "ca"})
 _NAMES = frozenset({"bus", "system", "purpose"}) | _PATHS
-#: 50 messages of the largest size a bus takes by default, in base64.
-_MAX_ANSWER_BYTES = 160 * 1024 * 1024
 #: A following inbox that lost its bus looks again after so many seconds.
 _LOST_BUS_SECONDS = 5.0
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
@@ -329,7 +327,7 @@ def _client(
         system=membership.system,
         bus_keys=_pinned_keys(membership.bus_keys),
         provider_keys=provider_keys or (),
-        http=HttpSettings(ca_file=str(membership.ca or ""), max_reply_bytes=_MAX_ANSWER_BYTES),
+        http=HttpSettings(ca_file=str(membership.ca or ""), max_reply_bytes=MAX_ANSWER_BYTES),
         language=session.language,
         attempts=membership.attempts,
     )
