@@ -61,8 +61,14 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A consistent view of the store; nothing done here is kept."""
+        if self._closed:
+            raise RuntimeError("the store is closed")
         with self._reader.connect() as connection:
-            yield connection
+            try:
+                yield connection
+            finally:
+                if self._closed:  # the pool is gone: nobody else would close this connection
+                    connection.invalidate()
 
     def write(self, change: Callable[..., T], *arguments: Any) -> T:
         """``change(connection, *arguments)`` as one transaction, run where its flush holds up nobody else: on a normal
