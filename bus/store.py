@@ -61,8 +61,6 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A consistent view of the store; nothing done here is kept."""
-        if self._closed:
-            raise RuntimeError("the store is closed")
         with self._reader.connect() as connection:
             try:
                 yield connection

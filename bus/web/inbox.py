@@ -16,6 +16,7 @@ from werkzeug.exceptions import MethodNotAllowed
 from bus.assembly import Bus
 from bus.delivery import problem_facts
 from bus.ledger import Ledger
+from bus.logs import get_logger
 from bus.records import Claim, Settlement, State
 from bus.retry import decide
 from bus.web.answers import json_response
@@ -35,6 +36,8 @@ from schemas.problem import (
     ProviderUnavailable,
 )
 from security.signing import split_compact
+
+log = get_logger()
 
 #: Longest wait for the first message of a fetch, seconds.
 MAX_WAIT_SECONDS = 60
@@ -198,13 +201,20 @@ class InboxWatch:
                 if not self._waiting:
                     self._watching = False
                     return
-            now = utc_now()
-            due = {system for system, due_at in self._ledger.systems_due(now) if due_at <= now}
+            due = self._due()
             with self._mutex:
                 for system in self._waiting.keys() if self.ending else due & self._waiting.keys():
                     for gate in self._waiting[system]:
                         gate.set()
             time.sleep(_WATCH_SECONDS)
+
+    def _due(self) -> set[SystemCode]:
+        now = utc_now()
+        try:
+            return {system for system, due_at in self._ledger.systems_due(now) if due_at <= now}
+        except Exception:  # the store is away for a moment: the next look may find it again
+            log.exception("inbox.watch-failed")
+            return set()
 
 
 def _own_inbox(bus: Bus) -> SystemCode:
