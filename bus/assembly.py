@@ -57,18 +57,8 @@ class Bus:
     calls: Calls
     wake: WakeSender
     connectors: dict[str, Connector]
-
-    def delivery(self, settle: Callable[[Settlement], object]) -> Delivery:
-        """A deliverer that hands settlements to ``settle``."""
-        return Delivery(
-            directory=self.directory,
-            connectors=self.connectors,
-            secret=ConnectorSecrets(self.registry, self.secrets),
-            bulkheads=self.bulkheads,
-            evidence=self.evidence,
-            settle=settle,
-            clock_skew_seconds=self.settings.clock_skew_seconds,
-        )
+    #: Makes a deliverer that hands its settlements to ``settle``.
+    delivery: Callable[[Callable[[Settlement], object]], Delivery]
 
     def seal_evidence(self, now: datetime) -> Checkpoint | None:
         """Sign a new checkpoint over the evidence log if it has grown."""
@@ -115,6 +105,7 @@ def open_bus(settings: Settings, apart: Apart = call_here) -> Bus:
     evidence = EvidenceWriter(ring)
     bulkheads = Bulkheads(failures_to_open=settings.breaker_failures, open_seconds=settings.breaker_open_seconds)
     connectors = dict(build_connectors())
+    connector_secrets = ConnectorSecrets(registry, secrets)
     reply_lease = lease_for_reply(settings.request_reply_timeout_seconds)
     intake = Intake(
         identification=identification,
@@ -126,16 +117,21 @@ def open_bus(settings: Settings, apart: Apart = call_here) -> Bus:
         reply_lease=reply_lease,
         strangers_recorded_per_second=settings.strangers_recorded_per_second,
     )
-    answering = Delivery(
-        directory=directory,
-        connectors=connectors,
-        secret=ConnectorSecrets(registry, secrets),
-        bulkheads=bulkheads,
-        evidence=evidence,
-        settle=ledger.settle,
-        clock_skew_seconds=settings.clock_skew_seconds,
+
+    def delivery(settle: Callable[[Settlement], object]) -> Delivery:
+        return Delivery(
+            directory=directory,
+            connectors=connectors,
+            secret=connector_secrets,
+            bulkheads=bulkheads,
+            evidence=evidence,
+            settle=settle,
+            clock_skew_seconds=settings.clock_skew_seconds,
+        )
+
+    calls = Calls(
+        ledger=ledger, delivery=delivery(ledger.settle), bulkheads=bulkheads, directory=directory, lease=reply_lease
     )
-    calls = Calls(ledger=ledger, delivery=answering, bulkheads=bulkheads, directory=directory, lease=reply_lease)
     return Bus(
         settings=settings,
         store=store,
@@ -154,6 +150,7 @@ def open_bus(settings: Settings, apart: Apart = call_here) -> Bus:
         calls=calls,
         wake=wake,
         connectors=connectors,
+        delivery=delivery,
     )
 
 

@@ -35,7 +35,7 @@ class Worker:
             most_at_once=settings.deliveries_at_once,
             poll_seconds=settings.poll_seconds,
         )
-        self._delivery = bus.delivery(settle=self._relay.settle)
+        self._delivery = bus.delivery(self._relay.settle)
         self._stopping = threading.Event()
 
     def run(self) -> None:

@@ -276,7 +276,7 @@ def _query_number(name: str, default: int, most: int) -> int:
 
 
 def _nack_body() -> tuple[str, bool]:
-    data = read_body(request, _MAX_NACK_BYTES)
+    data = read_body(request.environ, _MAX_NACK_BYTES)
     document = read_json(data) if data else {}
     if not isinstance(document, dict):
         raise Malformed("query-invalid", name="reason")

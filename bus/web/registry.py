@@ -199,7 +199,7 @@ def _manifests(bus: Bus, routes: Blueprint) -> None:
         dry_run = query_flag("dry_run")
         if request.mimetype not in _MEDIA_TYPES:
             raise Malformed("content-type-not-taken", taken=", ".join(_MEDIA_TYPES))
-        documents = parse_manifest(read_body(request, bus.settings.max_body_bytes))
+        documents = parse_manifest(read_body(request.environ, bus.settings.max_body_bytes))
         changes = plan(bus.registry.load(), documents)
         revision = changes.based_on_revision
         if not dry_run:

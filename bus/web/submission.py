@@ -7,7 +7,7 @@ successful way itself. Whatever goes wrong is handed to Flask's error handlers: 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import orjson
 from flask import Flask, Response
 
 from bus.assembly import Bus
-from bus.web.door import Arrival, adopt, arrive
+from bus.web.door import Arrival, adopt, arrive, read_body
 from bus.web.headers import HARDENING
 from registry.model import Pattern
 from schemas.message import Envelope, Receipt
@@ -98,28 +98,6 @@ class ShortWay:
         with self._app.request_context(environ):
             adopt(arrival)
             return self._app.finalize_request(self._app.handle_user_exception(error))
-
-
-def read_body(environ: Mapping[str, Any], most_bytes: int) -> bytes:
-    """The whole body. A length over the limit is refused before a byte of it is read; half a body is refused.
-
-    Raises TooLarge, Malformed(request-unreadable).
-    """
-    stated = environ.get("CONTENT_LENGTH", "")
-    if not stated and "HTTP_TRANSFER_ENCODING" not in environ:
-        return b""
-    length = int(stated) if stated.isdecimal() else most_bytes + 1  # chunked: one more than allowed tells
-    if stated and length > most_bytes:
-        raise TooLarge("body-too-large", limit=most_bytes)
-    try:
-        body: bytes = environ["wsgi.input"].read(length)
-    except Exception:  # whatever the server calls a caller who fell silent or wrote broken chunks
-        raise Malformed("request-unreadable") from None
-    if len(body) > most_bytes:
-        raise TooLarge("body-too-large", limit=most_bytes)
-    if stated and len(body) < length:
-        raise Malformed("request-unreadable")
-    return body
 
 
 _STATUS_LINES = {status: f"{status} {HTTPStatus(status).phrase}" for status in (200, 202)}
