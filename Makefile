@@ -12,6 +12,8 @@ BIN := $(VENV)/bin
 SET_UP = @command -v $(PYTHON) >/dev/null || { echo "lgsp-bus: no $(PYTHON) here. Install Python 3.11 to 3.13, or name one: make PYTHON=/path/to/python3 $@" >&2; exit 1; }; \
 	$(PYTHON) tools/environment.py $(VENV)
 COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 $(ARGS)
+# Published as source only, so installed in a step of its own (tools/environment.py).
+WHEELS = $(COMPILE) --no-emit-package spyne
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test quick lint format types layers bench faults lock clean
@@ -66,9 +68,10 @@ bench: ## measure; results under bench-results/
 
 lock: ## write requirements/*.txt anew from pyproject.toml (needs uv); ARGS=--upgrade takes newer releases
 	@command -v $(UV) >/dev/null || { echo "lgsp-bus: make lock needs uv (pip install uv), or name it: make lock UV=/path/to/uv" >&2; exit 1; }
-	$(COMPILE) pyproject.toml requirements/build.in -o requirements/run.txt
-	$(COMPILE) -c requirements/run.txt --extra postgresql --extra dev pyproject.toml requirements/build.in -o requirements/dev.txt
-	$(COMPILE) -c requirements/dev.txt --extra postgresql --extra bench pyproject.toml requirements/build.in -o requirements/bench.txt
+	$(WHEELS) pyproject.toml requirements/build.in -o requirements/run.txt
+	$(WHEELS) -c requirements/run.txt --extra postgresql --extra dev pyproject.toml requirements/build.in -o requirements/dev.txt
+	$(WHEELS) -c requirements/dev.txt --extra postgresql --extra bench pyproject.toml requirements/build.in -o requirements/bench.txt
+	$(COMPILE) --no-deps requirements/source.in -o requirements/source.txt
 
 clean: ## remove the environment and every cache, never data under var/
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.*

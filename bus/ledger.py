@@ -458,16 +458,7 @@ class Ledger:
                 for item in valid
             ],
         )
-        answered = [
-            {
-                "delivery_id": item.delivery_id,
-                "manifest": item.reply.manifest_jws,
-                "content_type": item.reply.content_type,
-                "body": item.reply.body,
-            }
-            for item in valid
-            if item.reply is not None
-        ]
+        answered = [_reply_row(item.delivery_id, item.reply) for item in valid if item.reply is not None]
         if answered:
             connection.execute(insert(replies), answered)
         later = [item for item in valid if item.state is State.WAITING]
@@ -635,7 +626,7 @@ class Ledger:
             ).first()
         if row is None:
             return None
-        return StoredReply(manifest_jws=row.manifest, content_type=row.content_type, body=row.body)
+        return _stored_reply(row)
 
     def totals(self) -> dict[tuple[str, str], int]:
         """The durable counters, ``(name, label) → value``."""
@@ -950,6 +941,28 @@ def _delivery_row(
         "attempts_before": 0,
         "retry_since": to_micros(new.message.received_at),
     }
+
+
+def _reply_row(delivery: int, reply: StoredReply) -> dict[str, Any]:
+    original = reply.original
+    return {
+        "delivery_id": delivery,
+        "manifest": reply.manifest_jws,
+        "content_type": reply.content_type,
+        "body": reply.body,
+        "original_manifest": original.manifest_jws if original else None,
+        "original_content_type": original.content_type if original else None,
+        "original_body": original.body if original else None,
+    }
+
+
+def _stored_reply(row: Row[Any]) -> StoredReply:
+    original = None
+    if row.original_body is not None:
+        original = StoredReply(
+            manifest_jws=row.original_manifest, content_type=row.original_content_type, body=row.original_body
+        )
+    return StoredReply(manifest_jws=row.manifest, content_type=row.content_type, body=row.body, original=original)
 
 
 def _claim(row: Sequence[Any]) -> Claim:

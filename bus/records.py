@@ -102,11 +102,14 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredReply:
-    """The provider's answer to a request-reply call: its exact bytes and the manifest that proves them."""
+    """The answer to a request-reply call: the bytes that the caller gets and the manifest that proves them."""
 
+    #: Empty only in an ``original`` whose provider does not sign.
     manifest_jws: str
     content_type: str
     body: bytes
+    #: What the provider itself sent, byte for byte, where the bus translated it into the caller's form.
+    original: StoredReply | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -105,6 +105,10 @@ replies = Table(
     Column("manifest", Text, nullable=False),
     Column("content_type", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
+    #: Where the bus translated the answer: what the provider itself sent, and its own manifest if it signed.
+    Column("original_manifest", Text),
+    Column("original_content_type", Text),
+    Column("original_body", LargeBinary),
 )
 
 refusals = Table(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from registry.model import Endpoint
+from registry.model import Endpoint, HttpCall, SoapCall
 from schemas.identifiers import AgencyCode
 from schemas.message import Manifest
 
@@ -28,6 +28,8 @@ class Parcel:
     traceparent: str
     #: 1 for the first try.
     attempt: int = 1
+    #: The provider's operation, where the service was registered from its WSDL or OpenAPI.
+    call: SoapCall | HttpCall | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

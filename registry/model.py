@@ -6,7 +6,7 @@ All are frozen and safe to share between threads. Durations carry their unit in 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -125,6 +125,51 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SoapCall:
+    """A provider's operation as its WSDL describes it: what the ``soap`` connector needs to call it."""
+
+    #: The text of the WSDL 1.1, complete in itself: nothing is fetched when it is read.
+    wsdl: str
+    operation: str
+    #: Which port, where several offer the operation; empty: the first SOAP port that does.
+    port: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpCall:
+    """A provider's operation as its OpenAPI describes it: what the ``rest`` connector needs to call it.
+
+    Members of the JSON payload that ``path`` (as ``{name}``), ``query`` or ``headers`` name travel there.
+    """
+
+    method: str = "POST"
+    #: Appended to the endpoint's URL, with ``{name}`` where a member goes.
+    path: str = ""
+    query: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    #: What is sent as the body: ``*`` the whole payload, a member's name that member, empty nothing.
+    body: str = "*"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """The provider's side of a service, where it is not simply a POST of what the consumer sent.
+
+    The service's own ``schema`` and ``reply_schema`` are the contract with consumers, in JSON or in XML: a consumer may
+    send either, the bus translates. What stands here is the provider's form; what is left out is as the service says.
+    """
+
+    #: What the provider reads, ``application/json`` or ``application/xml``; empty: by the kind of its schema.
+    content_type: str = ""
+    schema: Mapping[str, Any] | str | None = None
+    reply_schema: Mapping[str, Any] | str | None = None
+    #: Rules of :mod:`schemas.mapping` from the consumer's form to the provider's, and from its reply back.
+    request_mapping: tuple[Mapping[str, Any], ...] = ()
+    reply_mapping: tuple[Mapping[str, Any], ...] = ()
+    call: SoapCall | HttpCall | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """One version of a data service."""
 
@@ -137,10 +182,16 @@ class Service:
     grade: Grade = Grade.SIGNED
     ordering: Ordering = Ordering.NONE
     content_types: tuple[str, ...] = ("application/json",)
-    #: JSON Schema 2020-12 (a JSON object) or XSD (its text) of the request payload; None: any well-formed document.
+    #: JSON Schema 2020-12 (a JSON object) or XSD (its text, or several in a ``wsdl:types`` element) of the request
+    #: payload; None: any well-formed document.
     schema: Mapping[str, Any] | str | None = None
     #: The same for the reply of a request-reply service.
     reply_schema: Mapping[str, Any] | str | None = None
+    #: The root of the payload in XML, as ``{namespace}name``; empty: any global element of the XSD, and for a JSON
+    #: Schema one that the bus names after the service.
+    element: str = ""
+    reply_element: str = ""
+    provider: Provider | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     #: Most bytes of one payload.
     max_body_bytes: int = 2 * 1024 * 1024
@@ -180,3 +231,32 @@ class Grant:
 
 #: What the registry is made of.
 Entry = Agency | System | Service | Grant
+
+
+def provider_facts(provider: Provider) -> dict[str, Any]:
+    """A provider's side as JSON types, without defaults; :func:`provider_from` reads it."""
+    facts = _set_facts(provider)
+    call = facts.pop("call", None)
+    if call is not None:
+        facts["soap" if isinstance(call, SoapCall) else "http"] = _set_facts(call)
+    return facts
+
+
+def provider_from(facts: Mapping[str, Any]) -> Provider:
+    """The provider's side that :func:`provider_facts` or a manifest states."""
+    made = {name: value for name, value in facts.items() if name not in {"soap", "http"}}
+    for name in ("request_mapping", "reply_mapping"):
+        made[name] = tuple(made.get(name, ()))
+    if "soap" in facts:
+        made["call"] = SoapCall(**facts["soap"])
+    elif "http" in facts:
+        http: dict[str, Any] = dict(facts["http"])
+        http |= {name: tuple(http[name]) for name in ("query", "headers") if name in http}
+        made["call"] = HttpCall(**http)
+    return Provider(**made)
+
+
+def _set_facts(value: Any) -> dict[str, Any]:
+    """The fields that differ from their defaults; tuples as lists."""
+    given = ((item, getattr(value, item.name)) for item in fields(value))
+    return {item.name: list(fact) if isinstance(fact, tuple) else fact for item, fact in given if fact != item.default}

@@ -51,6 +51,8 @@ from registry.model import (
     Service,
     Stage,
     System,
+    provider_facts,
+    provider_from,
 )
 from schemas.identifiers import AgencyCode, ServiceCode, SystemCode
 from schemas.message import Grade
@@ -111,6 +113,10 @@ services = Table(
     #: JSON text: an object is a JSON Schema, a string is an XSD.
     Column("request_schema", Text),
     Column("reply_schema", Text),
+    Column("element", Text, nullable=False, server_default=""),
+    Column("reply_element", Text, nullable=False, server_default=""),
+    #: JSON text of a registry.model.Provider; its call is ``{"soap": …}`` or ``{"http": …}``.
+    Column("provider", Text),
     Column("retry", Text, nullable=False),
     Column("max_body_bytes", BigInteger, nullable=False),
     Column("sunset", BigInteger),
@@ -331,6 +337,9 @@ def _service(row: Row[Any]) -> Service:
         content_types=tuple(json.loads(row.content_types)),
         schema=json.loads(row.request_schema) if row.request_schema else None,
         reply_schema=json.loads(row.reply_schema) if row.reply_schema else None,
+        element=row.element,
+        reply_element=row.reply_element,
+        provider=provider_from(json.loads(row.provider)) if row.provider else None,
         retry=RetryPolicy(**json.loads(row.retry)),
         max_body_bytes=row.max_body_bytes,
         sunset=_moment(row.sunset),
@@ -459,6 +468,9 @@ def _service_row(service: Service) -> dict[str, Any]:
         "content_types": _json(service.content_types),
         "request_schema": None if service.schema is None else _json(service.schema),
         "reply_schema": None if service.reply_schema is None else _json(service.reply_schema),
+        "element": service.element,
+        "reply_element": service.reply_element,
+        "provider": None if service.provider is None else _json(provider_facts(service.provider)),
         "retry": _json({name: getattr(service.retry, name) for name in service.retry.__slots__}),
         "max_body_bytes": service.max_body_bytes,
         "sunset": _micros(service.sunset),

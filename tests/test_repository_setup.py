@@ -20,7 +20,11 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for name in ("requirements/run.txt", "requirements/dev.txt", "pyproject.toml", "tools/environment.py"):
+    for name in (
+        *(f"requirements/{lock}.txt" for lock in ("run", "dev", "source")),
+        "pyproject.toml",
+        "tools/environment.py",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     (tmp_path / "venv").mkdir()
@@ -48,7 +52,7 @@ def test_what_the_tests_need_contains_what_the_demo_needs(environment: ModuleTyp
     assert not environment.is_current(venv, "bench")
 
 
-@pytest.mark.parametrize("changed", ["requirements/run.txt", "pyproject.toml"])
+@pytest.mark.parametrize("changed", ["requirements/run.txt", "requirements/source.txt", "pyproject.toml"])
 def test_a_changed_lock_is_installed(environment: ModuleType, changed: str) -> None:
     venv = mark_installed(environment, "run")
     with (Path(environment.ROOT) / changed).open("a") as file:
@@ -78,7 +82,7 @@ def test_the_lock_pins_every_direct_dependency() -> None:
         "bench": [*project["dependencies"], *extras["bench"], *extras["postgresql"]],
     }
     for lock, direct in wanted.items():
-        pins = {line.split("==")[0].split("[")[0] for line in _pins(lock)}
+        pins = {line.split("==")[0].split("[")[0] for line in [*_pins(lock), *_pins("source")]}
         assert {_name(dependency) for dependency in direct} - pins == set(), f"requirements/{lock}.txt: run make lock"
 
 

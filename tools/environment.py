@@ -1,8 +1,9 @@
 """Make the virtual environment fit the lock: ``python3 tools/environment.py VENV SET``, SET one of run, dev, bench.
 
 Installs ``requirements/SET.txt`` with every hash checked and wheels only (so that no package runs a build script of its
-own), then the project itself as an editable install with the locked build backend. A stamp inside the environment holds
-the digest of what was installed: the second run compares it and is done in a few milliseconds.
+own). What is published as source only, ``requirements/source.txt``, is built with the locked build backend, its hash
+checked too; then the project itself is put in as an editable install. A stamp inside the environment holds the digest
+of what was installed: the second run compares it and is done in a few milliseconds.
 
 Written for any Python 3 that may be found on a machine, so that one that is too old is told so in words.
 """
@@ -37,16 +38,11 @@ def main(venv, wanted):
             )
     say("Installing requirements/{}.txt (hashes checked) ...".format(wanted))
     pip = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-input"]
-    locked = [
-        *pip,
-        "--require-hashes",
-        "--only-binary",
-        ":all:",
-        "-r",
-        os.path.join(ROOT, "requirements", wanted + ".txt"),
-    ]
-    project = [*pip, "--no-build-isolation", "--no-deps", "--no-index", "--editable", ROOT]
-    for step in (locked, project):
+    locked = [*pip, "--require-hashes", "--only-binary", ":all:", "-r", os.path.join(ROOT, lock(wanted))]
+    build = [*pip, "--no-build-isolation", "--no-deps"]
+    source = [*build, "--require-hashes", "-r", os.path.join(ROOT, lock("source"))]
+    project = [*build, "--no-index", "--editable", ROOT]
+    for step in (locked, source, project):
         if subprocess.call(step, cwd=ROOT) != 0:
             return refuse("The installation stopped; what pip said is above. Nothing was marked as done: run it again.")
     with open(stamp(venv, wanted), "w") as file:
@@ -83,7 +79,8 @@ def digest_of(wanted):
     """Changes with the lock, the project's own metadata, this file and the place of the clone."""
     state = hashlib.sha256(ROOT.encode())
     for name in (
-        os.path.join("requirements", wanted + ".txt"),
+        lock(wanted),
+        lock("source"),
         "pyproject.toml",
         os.path.join("tools", "environment.py"),
     ):
