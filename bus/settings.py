@@ -37,6 +37,10 @@ class Settings:
     max_attachment_bytes: Annotated[int, "most bytes of an attachment"] = 512 * 1024 * 1024
     read_timeout_seconds: Annotated[int, "a caller silent for this long in mid-request is cut off"] = 30
 
+    import_hosts: Annotated[
+        str, "where `lgsp registry import` may fetch WSDL and OpenAPI documents: `host` or `host:port`, comma-separated"
+    ] = ""
+
     lease_seconds: Annotated[float, "how long a delivery belongs to the one who claimed it"] = 60.0
     deliveries_at_once: Annotated[int, "most deliveries in flight in one `lgsp work`, all receivers together"] = 500
     request_reply_timeout_seconds: Annotated[float, "longest wait for the reply of a request-reply service"] = 30.0

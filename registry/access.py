@@ -80,7 +80,7 @@ def decide(
             raise UnknownService("service-unknown")
         raise NotPermitted("no-grant")
     service = _open_service(request, directory)
-    _check_form(request, service)
+    _check_form(request, service, directory)
     agencies = _resolved(request, directory)
     grant = _covering_grant(grants, request, agencies, directory, usage_of, now)
     return Permission(service=service, grant=grant, routes=_routes(agencies, request, service, directory))
@@ -95,12 +95,11 @@ def _open_service(request: AccessRequest, directory: Directory) -> Service:
     return service
 
 
-def _check_form(request: AccessRequest, service: Service) -> None:
+def _check_form(request: AccessRequest, service: Service, directory: Directory) -> None:
     if service.grade is Grade.SIGNED and request.grade is not Grade.SIGNED:
         raise NotPermitted("grade-too-low")
-    if (
-        request.content_type not in service.content_types
-        and _media_type(request.content_type) not in service.content_types
+    if request.content_type not in service.content_types and not directory.contract_for(service).takes(
+        request.content_type
     ):
         raise Malformed("content-type-not-taken", taken=", ".join(service.content_types))
     if request.body_length > service.max_body_bytes:
@@ -110,11 +109,6 @@ def _check_form(request: AccessRequest, service: Service) -> None:
             raise UnknownReceiver("receiver-missing")
         if service.pattern is Pattern.REQUEST_REPLY:
             raise Malformed("one-receiver-only")
-
-
-def _media_type(content_type: str) -> str:
-    """Without parameters: ``Application/JSON; charset=utf-8`` is ``application/json`` (RFC 9110, section 8.3.1)."""
-    return content_type.split(";", 1)[0].strip().lower()
 
 
 def _resolved(request: AccessRequest, directory: Directory) -> list[Agency]:

@@ -13,16 +13,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 
+from registry.contract import Contract
 from registry.model import Agency, Certificate, Entry, Grant, Service, Stage, System
-from schemas.codec import read_content_type
 from schemas.identifiers import AgencyCode, ServiceCode, SystemCode
-from schemas.message import sha256_hex
 from schemas.problem import InternalFailure, Malformed
-from schemas.validation import WELL_FORMED_JSON, WELL_FORMED_XML, PayloadSchema, compile_schema
+from schemas.validation import PayloadSchema
 from security.certificates import key_record, read_certificate
 from security.keys import PublicKeyRecord
 
@@ -37,7 +36,7 @@ OPEN_STAGES = frozenset({Stage.PUBLISHED, Stage.DEPRECATED})
 class Directory:
     """Every agency, system, service and grant at one revision of the registry.
 
-    Safe to share between threads: nothing in it changes but two memory caches (parsed keys, compiled schemas) whose
+    Safe to share between threads: nothing in it changes but two memory caches (parsed keys, compiled contracts) whose
     entries are values, so that two threads that fill the same one lose nothing but the work.
     """
 
@@ -47,11 +46,11 @@ class Directory:
         "_catch_all",
         "_certificates",
         "_children",
+        "_contracts",
         "_grants",
         "_keys",
         "_latest",
         "_named",
-        "_schemas",
         "agencies",
         "grants",
         "open_stages",
@@ -91,7 +90,7 @@ class Directory:
         self._index_services()
         self._index_grants()
         self._keys: dict[str, PublicKeyRecord] = {}
-        self._schemas: dict[tuple[ServiceCode, int, str], PayloadSchema] = {}
+        self._contracts: dict[tuple[ServiceCode, int], Contract] = {}
         if earlier is not None:
             self._take_over(earlier)
 
@@ -155,13 +154,21 @@ class Directory:
         """The highest version that is open to callers; a draft, sandbox or retired one is not offered."""
         return self._latest.get(code)
 
+    def contract_for(self, service: Service) -> Contract:
+        """Both sides of a service, compiled once. Raises Malformed for a schema or a mapping that is none."""
+        place = (service.code, service.version)
+        contract = self._contracts.get(place)
+        if contract is None:
+            contract = self._contracts[place] = Contract(service)
+        return contract
+
     def schema_for(self, service: Service) -> PayloadSchema:
-        """What a request payload is checked against, compiled once. Raises Malformed for a schema that is none."""
-        return self._schema(service, "request")
+        """What a consumer's request payload is checked against. Raises Malformed for a schema that is none."""
+        return self.contract_for(service).request
 
     def reply_schema_for(self, service: Service) -> PayloadSchema:
-        """What a reply's payload is checked against, compiled once."""
-        return self._schema(service, "reply")
+        """What a consumer's reply payload is checked against."""
+        return self.contract_for(service).reply
 
     # Grants
 
@@ -192,8 +199,7 @@ class Directory:
         for service in self.services.values():
             if service.stage in self.open_stages:
                 try:
-                    self.schema_for(service)
-                    self.reply_schema_for(service)
+                    self.contract_for(service)
                 except Malformed as problem:
                     log.error("registry.schema_unusable", service=service.key, reason=problem.reason)
 
@@ -256,18 +262,11 @@ class Directory:
         below = (code for code, chain in self._ancestors.items() if system.agency in chain)
         return frozenset(code for code in below if not code.startswith(f"{system.agency}."))
 
-    def _schema(self, service: Service, side: str) -> PayloadSchema:
-        place = (service.code, service.version, side)
-        compiled = self._schemas.get(place)
-        if compiled is None:
-            compiled = self._schemas[place] = payload_schema(service, side)
-        return compiled
-
     def _take_over(self, earlier: Directory) -> None:
-        for (code, version, side), compiled in list(earlier._schemas.items()):
-            before, now = earlier.services.get((code, version)), self.services.get((code, version))
-            if before and now and _schema_facts(before) == _schema_facts(now):
-                self._schemas[code, version, side] = compiled
+        for place, contract in list(earlier._contracts.items()):
+            before, now = earlier.services.get(place), self.services.get(place)
+            if before and now and _contract_facts(before) == _contract_facts(now):
+                self._contracts[place] = contract
         for key_id, record in list(earlier._keys.items()):
             # Whom a one-stop speaks for depends on the tree as well: such a record is always made anew.
             kept = not record.speaks_for_children and self._certificates.get(key_id) == earlier._certificates[key_id]
@@ -289,33 +288,15 @@ def _new_spelling(old: str) -> str:
         return ""
 
 
-def payload_schema(service: Service, side: str) -> PayloadSchema:
-    """Compile one side (``request`` or ``reply``) of a service's contract."""
-    document = service.schema if side == "request" else service.reply_schema
-    if document is not None:
-        return compile_schema(document, registered=True)  # the registration checked it
-    return WELL_FORMED_JSON if service.content_types == ("application/json",) else AS_DECLARED
-
-
-class _AsDeclared:
-    """Where a service has no schema: JSON and XML must be well formed, other types are taken as they are."""
-
-    __slots__ = ()
-    id = "urn:lgsp:schema:as-declared"
-    digest = sha256_hex(id.encode())
-
-    def validate(self, body: bytes, content_type: str) -> Any:
-        declared = read_content_type(content_type)
-        if declared.is_json:
-            return WELL_FORMED_JSON.validate(body, content_type)
-        return WELL_FORMED_XML.validate(body, content_type) if declared.is_xml else body
-
-
-AS_DECLARED: PayloadSchema = _AsDeclared()
-
-
-def _schema_facts(service: Service) -> tuple[object, ...]:
-    return service.schema, service.reply_schema, service.content_types
+def _contract_facts(service: Service) -> tuple[object, ...]:
+    return (
+        service.schema,
+        service.reply_schema,
+        service.element,
+        service.reply_element,
+        service.content_types,
+        service.provider,
+    )
 
 
 def _key_record(system: System, certificate: Certificate, also: frozenset[AgencyCode]) -> PublicKeyRecord:

@@ -31,11 +31,14 @@ from registry.model import (
     Grant,
     Ordering,
     Pattern,
+    Provider,
     Quota,
     RetryPolicy,
     Service,
     Stage,
     System,
+    provider_facts,
+    provider_from,
 )
 from registry.strict_yaml import BadYaml, read_yaml, write_yaml
 from schemas.codec import read_json, write_json
@@ -247,9 +250,24 @@ def _service(facts: dict[str, Any], document: Document) -> Service:
         made["content_types"] = tuple(facts["content_types"])
     if "retry" in facts:
         made["retry"] = RetryPolicy(**facts["retry"])
+    if "provider" in facts:
+        made["provider"] = _provider(facts["provider"], document)
     if "sunset" in facts:
         made["sunset"] = _moment(facts["sunset"], document, "/sunset")
     return Service(**made)
+
+
+def _provider(facts: Mapping[str, Any], document: Document) -> Provider:
+    made = dict(facts)
+    for name in ("schema", "reply_schema"):
+        if name in facts:
+            made[name] = _payload_schema(facts[name], document, f"/provider/{name}")
+    if "soap" in facts:
+        wsdl = _payload_schema(facts["soap"]["wsdl"], document, "/provider/soap/wsdl")
+        if not isinstance(wsdl, str):
+            raise _error(document, "/provider/soap/wsdl", "is no XML")
+        made["soap"] = {**facts["soap"], "wsdl": wsdl}
+    return provider_from(made)
 
 
 def _grant(facts: dict[str, Any], document: Document) -> Grant:
@@ -360,6 +378,8 @@ def _without_defaults(value: Any) -> Any:
         case Endpoint() | RetryPolicy() | Quota():
             kept = ((field, getattr(value, field.name)) for field in fields(value))
             return {field.name: plain(item) for field, item in kept if item != _default(field)}
+        case Provider():
+            return plain(provider_facts(value))
         case tuple():
             return [_without_defaults(item) for item in value]
         case _:

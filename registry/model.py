@@ -163,6 +163,8 @@ class Provider:
     content_type: str = ""
     schema: Mapping[str, Any] | str | None = None
     reply_schema: Mapping[str, Any] | str | None = None
+    element: str = ""
+    reply_element: str = ""
     #: Rules of :mod:`schemas.mapping` from the consumer's form to the provider's, and from its reply back.
     request_mapping: tuple[Mapping[str, Any], ...] = ()
     reply_mapping: tuple[Mapping[str, Any], ...] = ()
@@ -188,7 +190,7 @@ class Service:
     #: The same for the reply of a request-reply service.
     reply_schema: Mapping[str, Any] | str | None = None
     #: The root of the payload in XML, as ``{namespace}name``; empty: any global element of the XSD, and for a JSON
-    #: Schema one that the bus names after the service.
+    #: Schema ``request`` or ``reply`` in the namespace ``urn:lgsp:service:<code>:<version>``.
     element: str = ""
     reply_element: str = ""
     provider: Provider | None = None

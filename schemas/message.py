@@ -93,6 +93,18 @@ class AttachmentReference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Translation:
+    """Where a body comes from that the bus translated (XML to JSON, one partner's shape to another's): the digest and
+    length of the bytes that its author sent."""
+
+    content_type: str
+    sha256: str
+    length: int
+    #: SHA-256 of the author's own manifest (its exact signed JSON); empty when the author does not sign.
+    manifest_sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """What the sender promises about one message: the small object that is signed.
 
@@ -123,6 +135,8 @@ class Manifest:
     #: In a manifest written by the bus for a caller that does not sign: how it was identified, and which system it is.
     attested_means: Means | None = None
     attested_system: SystemCode | None = None
+    #: In a manifest written by the bus over a body that it translated.
+    translated: Translation | None = None
     version: int = 1
 
     def to_claims(self) -> dict[str, Any]:
@@ -156,6 +170,15 @@ class Manifest:
             claims["request"] = {"manifest_sha256": self.request_manifest_sha256}
         if self.attested_means is not None:
             claims["attested"] = {"means": self.attested_means.value, "system": self.attested_system}
+        if self.translated is not None:
+            origin = self.translated
+            claims["translated"] = {
+                "content_type": origin.content_type,
+                "sha256": origin.sha256,
+                "length": origin.length,
+            }
+            if origin.manifest_sha256:
+                claims["translated"]["manifest_sha256"] = origin.manifest_sha256
         return claims
 
     @classmethod
@@ -166,6 +189,7 @@ class Manifest:
         schema = _section(claims, "schema") if "schema" in claims else None
         request = _section(claims, "request") if "request" in claims else None
         attested = _section(claims, "attested") if "attested" in claims else None
+        translated = _section(claims, "translated") if "translated" in claims else None
         return cls(
             version=_integer(claims, "version", low=1, high=1),
             message_id=_made(claims, "message_id", MessageId),
@@ -187,6 +211,7 @@ class Manifest:
             request_manifest_sha256="" if request is None else _digest(request, "manifest_sha256", "request"),
             attested_means=None if attested is None else _made(attested, "means", Means, "attested"),
             attested_system=None if attested is None else _made(attested, "system", SystemCode, "attested"),
+            translated=None if translated is None else _translation(translated),
         )
 
     def facts_sha256(self) -> str:
@@ -250,6 +275,7 @@ _SECTIONS: Final = {
     "schema": frozenset({"id", "sha256"}),
     "request": frozenset({"manifest_sha256"}),
     "attested": frozenset({"means", "system"}),
+    "translated": frozenset({"content_type", "sha256", "length", "manifest_sha256"}),
 }
 _MEMBERS: Final = frozenset(
     {"version", "message_id", "direction", "sender", "receivers", "service", "service_version", "iat", "content_type"}
@@ -310,6 +336,16 @@ def _made(claims: Mapping[str, Any], name: str, make: Callable[[str], T], sectio
         return make(value)
     except (ValueError, Malformed):
         raise _wrong(name, section) from None
+
+
+def _translation(section: Mapping[str, Any]) -> Translation:
+    where = "translated"
+    return Translation(
+        content_type=_text(section, "content_type", high=100, section=where),
+        sha256=_digest(section, "sha256", where),
+        length=_integer(section, "length", low=0, high=MAX_LENGTH, section=where),
+        manifest_sha256=_digest(section, "manifest_sha256", where) if "manifest_sha256" in section else "",
+    )
 
 
 def _receivers(claims: Mapping[str, Any]) -> tuple[AgencyCode, ...]:

@@ -1,0 +1,261 @@
+"""The contract of a service, ready to run: what consumers may send, what the provider gets, and the way between them.
+
+A payload has a *form* on each side: a schema, and a language (JSON or XML) that the schema is written in. A consumer
+may send either language, and a provider reads one; where the two differ the bus translates by the schema
+(:mod:`schemas.bridge`), and where the shapes differ by the service's mapping rules (:mod:`schemas.mapping`)::
+
+    consumer's bytes ─ own form ─[to JSON]─ request_mapping ─ provider's form ─[to its language]─ provider's bytes
+    consumer's bytes ─[to its language]─ own form ─ reply_mapping ─[to JSON]─ provider's form ─ provider's bytes
+
+Most services need none of it: then nothing here costs more than a look at the content type. Everything is compiled once
+and safe under threads.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from registry.model import Provider, Service
+from schemas.codec import read_content_type
+from schemas.message import sha256_hex
+from schemas.problem import InvalidReply, Malformed, SchemaViolation
+from schemas.validation import WELL_FORMED_JSON, WELL_FORMED_XML, PayloadSchema, compile_schema
+
+if TYPE_CHECKING:
+    from schemas.bridge import Bridge
+    from schemas.mapping import FieldMapping
+
+
+class Kind(Enum):
+    """The two languages that the bus can translate into each other."""
+
+    JSON = "application/json"
+    XML = "application/xml"
+
+
+def kind_of(content_type: str) -> Kind | None:
+    """JSON, XML, or neither. Raises Malformed for a Content-Type that cannot be read."""
+    declared = read_content_type(content_type)
+    if declared.is_json:
+        return Kind.JSON
+    return Kind.XML if declared.is_xml else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Translated:
+    """A payload in the other side's form."""
+
+    body: bytes
+    content_type: str
+
+
+class Form:
+    """One side's form of one payload; a :class:`schemas.validation.PayloadSchema` that takes both languages."""
+
+    __slots__ = ("_bridge", "_document", "_native", "element", "kind")
+
+    def __init__(self, document: Mapping[str, Any] | str | None, element: str, default: PayloadSchema) -> None:
+        """``default`` is what an undocumented payload is checked against. Raises Malformed for a bad schema."""
+        self._document = document
+        self._native = default
+        self._bridge: Bridge | Malformed | None = None
+        self.element = element
+        #: What the schema is written in; None where there is none, and then nothing can be translated.
+        self.kind: Kind | None = None
+        if document is not None:
+            is_xsd = isinstance(document, str)
+            self.kind = Kind.XML if is_xsd else Kind.JSON
+            # The registration checked it.
+            named = {"element": element} if is_xsd and element else {}
+            self._native = compile_schema(document, registered=True, **named)
+
+    @property
+    def id(self) -> str:
+        return self._native.id
+
+    @property
+    def digest(self) -> str:
+        return self._native.digest
+
+    def validate(self, body: bytes, content_type: str) -> Any:
+        """See :class:`schemas.validation.PayloadSchema`; a body in the other language is translated first."""
+        kind = self.kind
+        if kind is None or kind_of(content_type) in (kind, None):
+            return self._native.validate(body, content_type)
+        return self._native.validate(self.translated(body, content_type, kind), kind.value)
+
+    def translated(self, body: bytes, content_type: str, wanted: Kind) -> bytes:
+        """The payload in the wanted language. Raises SchemaViolation(payload-not-translatable), Malformed."""
+        if kind_of(content_type) is wanted:
+            return body
+        bridge = self.bridge()
+        return bridge.to_xml(body) if wanted is Kind.XML else bridge.to_json(body)
+
+    def bridge(self) -> Bridge:
+        """Both languages of the payload. Raises Malformed(schema-not-bridgeable, place)."""
+        if self._bridge is None:
+            self._bridge = _bridge_of(self._document, self.element)
+        if isinstance(self._bridge, Malformed):
+            raise self._bridge.with_traceback(None)
+        return self._bridge
+
+    @property
+    def is_bridgeable(self) -> bool:
+        try:
+            self.bridge()
+        except Malformed:
+            return False
+        return True
+
+
+def _bridge_of(document: Mapping[str, Any] | str | None, element: str) -> Bridge | Malformed:
+    """The bridge, or why there is none: that is kept, too, so that nobody can make the bus try again and again."""
+    # Imported here: only services that are translated need it, and it reads schemas with a library of 40 MB.
+    from schemas.bridge import bridge_json_schema, bridge_xsd
+
+    if document is None:
+        return Malformed("schema-not-bridgeable", place="schema")
+    try:
+        return bridge_xsd(document, element) if isinstance(document, str) else bridge_json_schema(document, element)
+    except Malformed as problem:
+        return problem
+
+
+class Contract:
+    """Both sides of a service, and the ways between them. Immutable in effect, safe under threads."""
+
+    def __init__(self, service: Service) -> None:
+        """Raises Malformed for a schema or a mapping that is none."""
+        provider = service.provider or Provider()
+        default = WELL_FORMED_JSON if service.content_types == ("application/json",) else AS_DECLARED
+        self._content_types = service.content_types
+        self.request = Form(service.schema, element_of(service, "request"), default)
+        self.reply = Form(service.reply_schema, element_of(service, "reply"), default)
+        self.provider_request, self.provider_reply = self.request, self.reply
+        if provider.schema is not None:
+            self.provider_request = Form(provider.schema, provider.element or self.request.element, default)
+        if provider.reply_schema is not None:
+            self.provider_reply = Form(provider.reply_schema, provider.reply_element or self.reply.element, default)
+        self._request_mapping = _mapping(provider.request_mapping)
+        self._reply_mapping = _mapping(provider.reply_mapping)
+        #: The language that the provider reads; None: whatever the consumer sent.
+        self.provider_kind = Kind(provider.content_type) if provider.content_type else self.provider_request.kind
+        self._adapts_requests = self.provider_request is not self.request or self._request_mapping is not None
+
+    def takes(self, content_type: str) -> bool:
+        """May a consumer send this type: one that the service names, or the other language of its schema?"""
+        # Without parameters: ``Application/JSON; charset=utf-8`` is ``application/json`` (RFC 9110, section 8.3.1).
+        media_type = content_type.split(";", 1)[0].strip().lower()
+        if content_type in self._content_types or media_type in self._content_types:
+            return True
+        try:
+            return kind_of(content_type) is not None and self.request.is_bridgeable
+        except Malformed:
+            return False
+
+    def check_request(self, body: bytes, content_type: str) -> None:
+        """The consumer's payload breaks neither its own schema nor, once translated, the provider's.
+
+        Raises SchemaViolation (payload-breaks-schema, payload-not-translatable, mapping-failed,
+        mapped-payload-breaks-schema) and Malformed.
+        """
+        self.request.validate(body, content_type)
+        if self._adapts_requests:
+            carried = self.for_provider(body, content_type) or Translated(body=body, content_type=content_type)
+            try:
+                self.provider_request.validate(carried.body, carried.content_type)
+            except SchemaViolation as problem:
+                raise SchemaViolation("mapped-payload-breaks-schema", errors=problem.errors) from None
+
+    def for_provider(self, body: bytes, content_type: str) -> Translated | None:
+        """A valid request in the provider's form; None when it is in that form already."""
+        kind, wanted = kind_of(content_type), self.provider_kind
+        if kind is None or wanted is None or (kind is wanted and not self._adapts_requests):
+            return None
+        carried = _carried(body, content_type, self.request, self._request_mapping, self.provider_request, wanted)
+        return Translated(body=carried, content_type=wanted.value)
+
+    def for_consumer(self, body: bytes, content_type: str, wanted: Kind | None) -> Translated | None:
+        """The provider's answer, checked, in the consumer's form and language; None when it is so already.
+
+        Raises InvalidReply (reply-breaks-schema, reply-not-translatable).
+        """
+        try:
+            self.provider_reply.validate(body, content_type)
+            kind = kind_of(content_type) if content_type else None
+            adapts = self.provider_reply is not self.reply or self._reply_mapping is not None
+            if kind is None or wanted is None or self.reply.kind is None or (kind is wanted and not adapts):
+                return None
+            carried = _carried(body, content_type, self.provider_reply, self._reply_mapping, self.reply, wanted)
+            if adapts:
+                self.reply.validate(carried, wanted.value)
+        except (SchemaViolation, Malformed) as problem:
+            broken = isinstance(problem, Malformed) or problem.reason == "payload-breaks-schema"
+            reason = "reply-breaks-schema" if broken else "reply-not-translatable"
+            raise InvalidReply(reason, errors=problem.errors) from None
+        return Translated(body=carried, content_type=wanted.value)
+
+
+def _carried(
+    body: bytes, content_type: str, source: Form, mapping: FieldMapping | None, target: Form, wanted: Kind
+) -> bytes:
+    """From one form to the other by way of JSON, which is what mapping rules speak of."""
+    if source is target and mapping is None:
+        return source.translated(body, content_type, wanted)
+    document = source.translated(body, content_type, Kind.JSON)
+    if mapping is not None:
+        document = _written(mapping.apply(json.loads(document, parse_float=Decimal)))
+    return target.translated(document, Kind.JSON.value, wanted)
+
+
+def _mapping(rules: tuple[Mapping[str, Any], ...]) -> FieldMapping | None:
+    if not rules:
+        return None
+    from schemas.mapping import compile_mapping
+
+    return compile_mapping(rules)
+
+
+def _written(value: Any) -> bytes:
+    """JSON in which a decimal has the very digits that it came with."""
+    return orjson.dumps(value, default=_decimal)
+
+
+def _decimal(value: Any) -> orjson.Fragment:
+    if isinstance(value, Decimal):
+        return orjson.Fragment(format(value, "f"))
+    raise TypeError
+
+
+def element_of(service: Service, side: str) -> str:
+    """The root element of one side (``request`` or ``reply``) in XML, ``{namespace}name``; empty where an XSD leaves it
+    open."""
+    named = service.element if side == "request" else service.reply_element
+    document = service.schema if side == "request" else service.reply_schema
+    if named or isinstance(document, str):
+        return named
+    return f"{{urn:lgsp:service:{service.code}:{service.version}}}{side}"
+
+
+class _AsDeclared:
+    """Where a service has no schema: JSON and XML must be well formed, other types are taken as they are."""
+
+    __slots__ = ()
+    id = "urn:lgsp:schema:as-declared"
+    digest = sha256_hex(id.encode())
+
+    def validate(self, body: bytes, content_type: str) -> Any:
+        declared = read_content_type(content_type)
+        if declared.is_json:
+            return WELL_FORMED_JSON.validate(body, content_type)
+        return WELL_FORMED_XML.validate(body, content_type) if declared.is_xml else body
+
+
+AS_DECLARED: PayloadSchema = _AsDeclared()
