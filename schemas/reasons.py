@@ -621,4 +621,119 @@ REASONS: dict[str, Wording] = {
         "The same file is being uploaded on another connection. Wait until that one ends, then ask how much is here.",
         "Tệp này đang được tải lên qua một kết nối khác. Hãy chờ kết nối đó xong rồi hỏi lại đã nhận được bao nhiêu.",
     ),
+    # SOAP at the door (schemas/soap.py).
+    "soap-content-type": Wording(
+        "A SOAP message has the Content-Type text/xml (SOAP 1.1) or application/soap+xml (SOAP 1.2). Correct it.",
+        "Thông điệp SOAP phải có Content-Type là text/xml (SOAP 1.1) hoặc application/soap+xml (SOAP 1.2). Hãy sửa.",
+    ),
+    "soap-multipart": Wording(
+        "SOAP with attachments and MTOM are not taken. Send the file as base64 inside the message, or upload it as "
+        "an attachment first and name it by its digest.",
+        "Không nhận SOAP with Attachments và MTOM. Hãy gửi tệp dạng base64 trong thông điệp, hoặc tải tệp lên trước "
+        "rồi nêu mã băm của tệp.",
+    ),
+    "soap-version": Wording(
+        "The envelope is not of the SOAP version that its Content-Type names: text/xml goes with SOAP 1.1, "
+        "application/soap+xml with SOAP 1.2.",
+        "Phong bì không đúng phiên bản SOAP mà Content-Type nêu: text/xml đi với SOAP 1.1, application/soap+xml "
+        "đi với SOAP 1.2.",
+    ),
+    "soap-empty": Wording(
+        "The request has no body. Send a SOAP envelope.",
+        "Yêu cầu không có nội dung. Hãy gửi phong bì SOAP.",
+    ),
+    "soap-comment": Wording(
+        "A SOAP message must not have comments or processing instructions, for readers disagree about values that "
+        "hold them. Remove them.",
+        "Thông điệp SOAP không được chứa chú thích hoặc lệnh xử lý XML vì các bên có thể đọc giá trị khác nhau. "
+        "Hãy bỏ đi.",
+    ),
+    "soap-not-envelope": Wording(
+        "The root element is not a SOAP Envelope. Put the payload into the Body of an Envelope.",
+        "Phần tử gốc không phải Envelope của SOAP. Hãy đặt nội dung vào Body của Envelope.",
+    ),
+    "soap-parts": Wording(
+        "An Envelope has at most one Header, then exactly one Body, and nothing else. Remove what is more.",
+        "Envelope chỉ có tối đa một Header, sau đó đúng một Body và không có gì khác. Hãy bỏ phần thừa.",
+    ),
+    "soap-body-not-one": Wording(
+        "The Body must hold exactly one element and no text (style document, use literal). Correct it.",
+        "Body phải chứa đúng một phần tử và không có văn bản (kiểu document/literal). Hãy sửa lại.",
+    ),
+    "soap-block-unqualified": Wording(
+        "A header block has no namespace, which SOAP asks for. Add it, or remove the block.",
+        "Có khối tiêu đề không có không gian tên như SOAP yêu cầu. Hãy bổ sung hoặc bỏ khối đó.",
+    ),
+    "soap-block-duplicate": Wording(
+        "A header block comes twice. Send it once.",
+        "Có khối tiêu đề xuất hiện hai lần. Hãy chỉ gửi một lần.",
+    ),
+    "soap-id-duplicate": Wording(
+        "Two elements have the same Id, so a reference to it is ambiguous. Give every element its own.",
+        "Có hai phần tử trùng Id nên tham chiếu không rõ ràng. Hãy đặt Id riêng cho từng phần tử.",
+    ),
+    "soap-reference": Wording(
+        "A SOAP message must not refer to its parts by href or ref. Write the value in its place.",
+        "Thông điệp SOAP không được tham chiếu bằng href hoặc ref. Hãy ghi giá trị tại chỗ.",
+    ),
+    "soap-encoding-style": Wording(
+        "SOAP encoding (encodingStyle) is not taken. Use the style document and literal values.",
+        "Không nhận kiểu mã hóa SOAP (encodingStyle). Hãy dùng kiểu document/literal.",
+    ),
+    "soap-must-understand": Wording(
+        "A header block that must be understood is not known here. Leave it out, or do not demand that it be "
+        "understood.",
+        "Có khối tiêu đề bắt buộc phải hiểu (mustUnderstand) mà trục không biết. Hãy bỏ khối đó hoặc bỏ yêu cầu này.",
+    ),
+    "soap-must-understand-invalid": Wording(
+        "The attribute mustUnderstand is neither 0 nor 1 (in SOAP 1.2 also false, true). Correct it.",
+        "Thuộc tính mustUnderstand không phải 0 hoặc 1 (SOAP 1.2 còn có false, true). Hãy sửa lại.",
+    ),
+    "soap-action": Wording(
+        "SOAPAction names another operation than the element in the Body. Correct it, or leave it empty.",
+        "SOAPAction nêu thao tác khác với phần tử trong Body. Hãy sửa lại hoặc để trống.",
+    ),
+    "soap-action-unreadable": Wording(
+        "SOAPAction cannot be read: its quotes do not match. Write it between two double quotes.",
+        "Không đọc được SOAPAction: dấu ngoặc kép không khớp. Hãy đặt giữa hai dấu ngoặc kép.",
+    ),
+    "soap-reply-multipart": Wording(
+        "The receiver answered with SOAP attachments (MTOM), which the bus does not read. Ask it to answer with plain "
+        "SOAP.",
+        "Bên nhận trả lời bằng SOAP kèm tệp (MTOM) mà trục không đọc. Hãy đề nghị trả lời bằng SOAP thường.",
+    ),
+    # Contracts of SOAP providers, and calls to them (connectors/soap.py).
+    "wsdl-invalid": Wording(
+        "This is not a WSDL 1.1 that can be understood. Check it with the provider's own tools and register it again.",
+        "Đây không phải WSDL 1.1 hợp lệ. Hãy kiểm tra bằng công cụ của bên cung cấp rồi đăng ký lại.",
+    ),
+    "wsdl-too-large": Wording(
+        "The WSDL and what it imports are over {limit} bytes or too many documents. Register only the part you need.",
+        "WSDL cùng các tệp nhập vào vượt quá {limit} byte hoặc quá nhiều tệp. Hãy chỉ đăng ký phần cần dùng.",
+    ),
+    "wsdl-remote-reference": Wording(
+        "The WSDL refers to another document, and nothing is fetched here. Put the document's content in its place.",
+        "WSDL tham chiếu tới tệp khác; trục không tải từ ngoài vào. Hãy đưa nội dung tệp đó vào chỗ tham chiếu.",
+    ),
+    "wsdl-no-soap-port": Wording(
+        "The WSDL has no port for SOAP 1.1 or 1.2 over HTTP. Ask the provider for the WSDL with its service and ports.",
+        "WSDL không có cổng SOAP 1.1 hoặc 1.2 qua HTTP. Hãy xin bên cung cấp WSDL có đủ service và port.",
+    ),
+    "wsdl-port-unknown": Wording(
+        "The WSDL has no SOAP port of this name. Take one of its own, or leave the port out.",
+        "WSDL không có cổng SOAP mang tên này. Hãy dùng tên có trong WSDL hoặc bỏ trống.",
+    ),
+    "wsdl-operation-unknown": Wording(
+        "The WSDL has no complete operation of this name on the port. Take one that it has, or complete its messages.",
+        "WSDL không có thao tác hoàn chỉnh mang tên này ở cổng đã chọn. Hãy dùng thao tác có sẵn hoặc bổ sung message.",
+    ),
+    "wsdl-rpc-style": Wording(
+        "The operation is of rpc style, which the bus does not speak. Ask the provider for document/literal.",
+        "Thao tác thuộc kiểu rpc mà trục không hỗ trợ. Hãy đề nghị bên cung cấp dùng document/literal.",
+    ),
+    "wsdl-body-not-one": Wording(
+        "A message of the operation is not one global element in the Body. Ask the provider for document/literal wrapped.",
+        "Thông điệp của thao tác không phải một phần tử toàn cục trong Body. Hãy đề nghị bên cung cấp dùng "
+        "document/literal wrapped.",
+    ),
 }
