@@ -736,4 +736,19 @@ REASONS: dict[str, Wording] = {
         "Thông điệp của thao tác không phải một phần tử toàn cục trong Body. Hãy đề nghị bên cung cấp dùng "
         "document/literal wrapped.",
     ),
+    # One payload in two languages (schemas/xsd.py, schemas/bridge/).
+    "xsd-element-unknown": Wording(
+        "The schema declares no global element of the name that the service gives. Correct element, {{namespace}}name.",
+        "Lược đồ không khai báo phần tử gốc có tên mà dịch vụ nêu. Hãy sửa element, dạng {{namespace}}tên.",
+    ),
+    "schema-not-bridgeable": Wording(
+        "The schema cannot be spoken in both JSON and XML ({why}, at {place}). Change it there, or publish the service "
+        "in one language only. See docs/bridging.md.",
+        "Lược đồ không chuyển được giữa JSON và XML ({why}, tại {place}). Hãy sửa tại đó hoặc chỉ công bố dịch vụ bằng "
+        "một ngôn ngữ. Xem docs/bridging.md.",
+    ),
+    "payload-not-translatable": Wording(
+        "The payload cannot be translated between JSON and XML in {count} or more places. Correct those listed.",
+        "Không chuyển được dữ liệu giữa JSON và XML ở {count} chỗ trở lên. Hãy sửa những chỗ được liệt kê.",
+    ),
 }

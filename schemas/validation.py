@@ -11,7 +11,6 @@ Everything is safe from many threads and greenlets.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -24,17 +23,15 @@ from lxml import etree
 from schemas.codec import MAX_JSON_DEPTH, canonical_json, read_content_type, read_json, read_xml
 from schemas.message import sha256_hex
 from schemas.problem import FieldError, Malformed, SchemaViolation
+from schemas.xsd import compile_with_libxml2, open_with_xmlschema, read_xsd
 
 #: Places listed in one refusal; more help nobody, and the list must stay small for hostile input.
 MAX_ERRORS: Final = 20
 #: A schema is a contract that people read; the largest seen on a real axis has about 100 KiB.
 MAX_SCHEMA_BYTES: Final = 512 * 1024
-#: libxml2 spends memory for each counted repeat of a content model.
-MAX_OCCURS: Final = 10_000
 #: Largest automaton of one pattern, in bytes.
 _PATTERN_BYTES: Final = 1 << 20
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
-_XS: Final = "{http://www.w3.org/2001/XMLSchema}"
 
 
 class PayloadSchema(Protocol):
@@ -59,8 +56,12 @@ class PayloadSchema(Protocol):
         ...
 
 
-def compile_schema(document: Mapping[str, Any] | str, *, registered: bool = False) -> PayloadSchema:
+def compile_schema(document: Mapping[str, Any] | str, *, registered: bool = False, element: str = "") -> PayloadSchema:
     """The schema in a JSON Schema document or in the text of an XSD, checked and ready.
+
+    An XSD is one ``xs:schema``, or several that import one another by namespace in a ``wsdl:types`` element
+    (:mod:`schemas.xsd`). ``element`` names the root that a document must have, as ``{namespace}name``; without it any
+    global element of the XSD will do. It says nothing about JSON.
 
     ``registered`` says that the document comes out of the registry, which took it through this function before: then
     the second opinions of jsonschema and xmlschema are left out, and with them the 40 MB and the second that loading
@@ -68,16 +69,18 @@ def compile_schema(document: Mapping[str, Any] | str, *, registered: bool = Fals
 
     The same document gives the same object from a cache, so that a refresh of the registry compiles nothing. Raises
     Malformed: ``schema-too-large``, ``schema-invalid``, ``schema-dialect``, ``schema-remote-reference``,
-    ``schema-pattern-unsafe``, ``xsd-invalid``, ``xsd-occurrence-bound`` or a reason of :func:`schemas.codec.read_xml`.
+    ``schema-pattern-unsafe``, ``xsd-invalid``, ``xsd-occurrence-bound``, ``xsd-element-unknown`` or a reason of
+    :func:`schemas.codec.read_xml`.
     """
     text = document.encode() if isinstance(document, str) else _canonical_schema(document)
     if len(text) > MAX_SCHEMA_BYTES:
         raise Malformed("schema-too-large", max_bytes=MAX_SCHEMA_BYTES)
     digest = sha256_hex(text)
-    found = _CACHE.get(digest)
+    key = f"{digest} {element}" if isinstance(document, str) else digest
+    found = _CACHE.get(key)
     if found is None:
-        made = _XmlSchema(text, digest) if isinstance(document, str) else _JsonSchema(text, digest)
-        found = _CACHE.put(digest, made)
+        made = _XmlSchema(text, digest, element) if isinstance(document, str) else _JsonSchema(text, digest)
+        found = _CACHE.put(key, made)
     if not registered and not found.is_checked:
         found.check(text)
     return found
@@ -94,7 +97,7 @@ class _Checkable(PayloadSchema, Protocol):
 
 
 class _Cache:
-    """The schemas used last, by digest."""
+    """The schemas used last, by digest and root element."""
 
     #: About four versions of each of some hundred services.
     capacity: Final = 512
@@ -103,16 +106,16 @@ class _Cache:
         self._lock = threading.Lock()
         self._schemas: OrderedDict[str, _Checkable] = OrderedDict()
 
-    def get(self, digest: str) -> _Checkable | None:
+    def get(self, key: str) -> _Checkable | None:
         with self._lock:
-            if digest in self._schemas:
-                self._schemas.move_to_end(digest)
-            return self._schemas.get(digest)
+            if key in self._schemas:
+                self._schemas.move_to_end(key)
+            return self._schemas.get(key)
 
-    def put(self, digest: str, schema: _Checkable) -> _Checkable:
+    def put(self, key: str, schema: _Checkable) -> _Checkable:
         """The schema to use: the one that another thread has put in meanwhile, if any."""
         with self._lock:
-            kept = self._schemas.setdefault(digest, schema)
+            kept = self._schemas.setdefault(key, schema)
             while len(self._schemas) > self.capacity:
                 self._schemas.popitem(last=False)
             return kept
@@ -335,43 +338,40 @@ def _violation(errors: list[FieldError]) -> SchemaViolation:
 
 
 class _XmlSchema:
-    """A compiled XML Schema 1.0 without imports.
+    """A compiled XML Schema 1.0, or several that import one another.
 
     An ``etree.XMLSchema`` keeps the errors of its last run, so two runs must never share one. Each run takes a
     compiled copy out of a pool and puts it back: as many copies as ever ran at once, with threads and greenlets alike
     (a thread-local would compile anew for each greenlet).
     """
 
-    __slots__ = ("_idle", "_names", "_text", "digest", "id", "is_checked")
+    __slots__ = ("_bundle", "_element", "_idle", "digest", "id", "is_checked")
 
-    def __init__(self, text: bytes, digest: str) -> None:
-        root = read_xml(text)
-        _lint_xsd(root)
-        self._text = text
-        self._idle = [self._compile()]
-        self._names = frozenset(name for element in root.iter() if (name := element.get("name")))
+    def __init__(self, text: bytes, digest: str, element: str) -> None:
+        self._bundle = read_xsd(text)
+        self._element = element
+        if element and element not in self._bundle.elements:
+            raise Malformed("xsd-element-unknown")
+        self._idle = [compile_with_libxml2(self._bundle)]
         self.digest = digest
-        self.id = root.get("targetNamespace") or f"sha256:{digest}"
+        self.id = self._bundle.namespaces[0] or f"sha256:{digest}"
         self.is_checked = False
 
     def check(self, text: bytes) -> None:
-        # Imported here: only whoever registers a schema needs it. It finds faults that libxml2 overlooks.
-        from xmlschema import XMLSchema10, XMLSchemaException
-
-        try:
-            XMLSchema10(text.decode("utf-8-sig"), allow="none", defuse="always", use_fallback=False)
-        except (XMLSchemaException, RecursionError, ValueError, KeyError):
-            raise Malformed("xsd-invalid") from None
+        open_with_xmlschema(self._bundle)  # it finds faults that libxml2 overlooks
         self.is_checked = True
 
     def validate(self, body: bytes, content_type: str) -> Any:
         if not read_content_type(content_type).is_xml:
             raise Malformed("content-type-not-accepted", expected="XML")
         root = read_xml(body)
+        if self._element and root.tag != self._element:
+            place = "/" + self._step(etree.QName(root).localname)
+            raise _violation([FieldError(pointer=place, detail=f"root: {self._element}")])
         try:
             compiled = self._idle.pop()
         except IndexError:
-            compiled = self._compile()
+            compiled = compile_with_libxml2(self._bundle)
         try:
             if body.count(b"<") + body.count(b"=") > _LARGE_XML:
                 self._refuse_many_errors(body, compiled)
@@ -400,12 +400,6 @@ class _XmlSchema:
         except etree.XMLSyntaxError:  # fewer errors: the tree will tell their places
             return
 
-    def _compile(self) -> etree.XMLSchema:
-        try:
-            return etree.XMLSchema(read_xml(self._text))
-        except etree.XMLSchemaParseError:
-            raise Malformed("xsd-invalid") from None
-
     def _explain(self, error: Any) -> FieldError:
         """libxml2's message quotes the value; its path (of names and positions) and the name of the rule do not."""
         steps = [self._step(step) for step in (error.path or "").split("/")]
@@ -414,55 +408,13 @@ class _XmlSchema:
 
     def _step(self, step: str) -> str:
         name, bracket, position = step.partition("[")
-        known = not name or name == "*" or name.rpartition(":")[2].lstrip("@") in self._names
+        known = not name or name == "*" or name.rpartition(":")[2].lstrip("@") in self._bundle.names
         return (name.rpartition(":")[2] if known else "*") + bracket + position
-
-
-_CLASS_OR_ESCAPE: Final = re.compile(r"\\[pP]\{[^}]*\}|\[(?:\\.|[^\]\\])*\]|\\[a-zA-Z]|\.")
-_INNERMOST_GROUP: Final = re.compile(r"\(([^()]*)\)([+*?]|\{[0-9,]*\})?")
-_SEPARATOR: Final = re.compile(r"\\?([-,;:/_#@])")
-_VARIABLE: Final = re.compile(r"[+*?{]")
-
-
-def _may_run_away(pattern: str) -> bool:
-    """Could libxml2, which backtracks, try exponentially many ways to match? Errs on the side of yes.
-
-    A group repeated without bound is safe when it has one length (``([A-Z]|[0-9])+``), or when each turn begins with a
-    separator that it has nowhere else (``[A-Z]+(-[A-Z]+)*``). Groups are judged from the inside out.
-    """
-    in_classes = "".join(re.sub(r"(\w)-(\w)", r"\1\2", found) for found in _CLASS_OR_ESCAPE.findall(pattern))
-    flat = _CLASS_OR_ESCAPE.sub("x", pattern.replace("\\.", "\\#")).replace("\\(", "x").replace("\\)", "x")
-    while group := _INNERMOST_GROUP.search(flat):
-        body, repeat = group[1], group[2] or ""
-        lengths = {len(branch.replace("\\", "")) for branch in body.split("|")}
-        varies = len(lengths) > 1 or _VARIABLE.search(body) is not None
-        unbounded = repeat in ("+", "*") or len(repeat) > 3 or repeat.endswith(",}")
-        begins = _SEPARATOR.match(body)
-        separated = begins and body.count(begins[1]) == 1 and begins[1] not in in_classes and "|" not in body
-        if unbounded and varies and not separated:
-            return True
-        flat = flat[: group.start()] + ("x+" if varies or repeat else "x" * len(body)) + flat[group.end() :]
-    return False
 
 
 #: Tags and attributes, roughly, from which on a document counts as large.
 _LARGE_XML: Final = 1000
 _PIECE_BYTES: Final = 8192
-_LOCATIONS: Final = frozenset(_XS + name for name in ("include", "import", "redefine", "override"))
-
-
-def _lint_xsd(root: etree._Element) -> None:
-    """Refuse what libxml2 would fetch or choke on."""
-    if root.tag != _XS + "schema":
-        raise Malformed("xsd-invalid")
-    for element in root.iter():
-        if element.tag in _LOCATIONS:
-            raise Malformed("schema-remote-reference")
-        if element.tag == _XS + "pattern" and _may_run_away(element.get("value", "")):
-            raise Malformed("schema-pattern-unsafe")
-        for bound in (element.get("minOccurs", ""), element.get("maxOccurs", "")):
-            if bound.isdecimal() and (len(bound) > 9 or int(bound) > MAX_OCCURS):
-                raise Malformed("xsd-occurrence-bound", max_occurs=MAX_OCCURS)
 
 
 # ---- Any well-formed document

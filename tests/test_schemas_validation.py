@@ -347,6 +347,91 @@ def test_a_few_errors_in_a_large_document_are_placed() -> None:
     schema.validate(body.replace(b"x</", b"2</"), XML)
 
 
+# ---- Several schemas in one text
+
+
+def bundle(*schemas: str) -> str:
+    return '<w:types xmlns:w="http://schemas.xmlsoap.org/wsdl/" xmlns:n="urn:nguoi">' + "".join(schemas) + "</w:types>"
+
+
+IMPORT = '<xs:import namespace="urn:nguoi" schemaLocation="http://192.0.2.1/x.xsd"/>'
+PEOPLE = (
+    '<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema" xmlns:t="urn:test" targetNamespace="urn:nguoi">'
+    '<xs:import namespace="urn:test"/><xs:simpleType name="Tuoi"><xs:restriction base="xs:int">'
+    '<xs:maxInclusive value="150"/></xs:restriction></xs:simpleType>'
+    '<xs:element name="nguoi"><xs:complexType><xs:sequence><xs:element name="tuoi" type="n:Tuoi"/>'
+    '<xs:element ref="t:hoSo" minOccurs="0"/></xs:sequence></xs:complexType></xs:element></xs:schema>'
+)
+MORE_PEOPLE = (
+    '<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema" targetNamespace="urn:nguoi"'
+    ' elementFormDefault="qualified"><xs:element name="ho"><xs:complexType><xs:sequence>'
+    '<xs:element name="tuoi" type="n:Tuoi"/></xs:sequence></xs:complexType></xs:element></xs:schema>'
+)
+LANG = '<xs:import namespace="http://www.w3.org/XML/1998/namespace"/>'
+BUNDLE = bundle(xsd('<xs:element ref="n:nguoi"/>', top=IMPORT), "<!-- hai -->", PEOPLE)
+
+
+@pytest.mark.parametrize(
+    "text, body, is_valid",
+    [
+        (BUNDLE, '<hoSo xmlns="urn:test"><n:nguoi xmlns:n="urn:nguoi"><tuoi xmlns="">7</tuoi></n:nguoi></hoSo>', True),
+        (BUNDLE, '<n:nguoi xmlns:n="urn:nguoi"><tuoi>7</tuoi></n:nguoi>', True),
+        (BUNDLE, '<n:nguoi xmlns:n="urn:nguoi"><tuoi>151</tuoi></n:nguoi>', False),
+        (BUNDLE, '<n:nguoi xmlns:n="urn:nguoi"><n:tuoi>7</n:tuoi></n:nguoi>', False),
+        (bundle(xsd(""), PEOPLE, MORE_PEOPLE), '<ho xmlns="urn:nguoi"><tuoi>7</tuoi></ho>', True),
+        (bundle(xsd(""), PEOPLE, MORE_PEOPLE), '<ho xmlns="urn:nguoi"><tuoi>200</tuoi></ho>', False),
+        (bundle(xsd('<xs:any namespace="##other" processContents="lax"/>'), PEOPLE),
+         '<hoSo xmlns="urn:test"><n:nguoi xmlns:n="urn:nguoi"><tuoi>x</tuoi></n:nguoi></hoSo>', False),
+        (xsd("", top=f'{LANG}<xs:attribute name="a" type="xs:int"/>').replace("</xs:sequence>",
+         '</xs:sequence><xs:attribute ref="xml:lang"/>'), '<hoSo xmlns="urn:test" xml:lang="vi"/>', True),
+        (xsd("", top='<!-- x --><xs:import namespace="http://www.w3.org/2001/XMLSchema"/>'),
+         '<hoSo xmlns="urn:test"/>', True),
+    ],
+)  # fmt: skip
+def test_schemas_that_import_one_another_are_one_schema(text: str, body: str, is_valid: bool) -> None:
+    schema = compile_schema(text)
+    if is_valid:
+        schema.validate(body.encode(), XML)
+    else:
+        refusal_of(schema, body.encode(), XML)
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        (bundle(), "xsd-invalid"),
+        (bundle("<a/>"), "xsd-invalid"),
+        (bundle(*[PEOPLE] * 101), "xsd-invalid"),
+        (bundle(xsd("", top=IMPORT)), "schema-remote-reference"),
+        (bundle(xsd("", top='<xs:import schemaLocation="x.xsd"/>'), PEOPLE), "schema-remote-reference"),
+        (bundle(xsd("", top='<xs:include schemaLocation="x.xsd"/>'), PEOPLE), "schema-remote-reference"),
+        (bundle(xsd('<xs:element ref="n:nguoi"/>'), PEOPLE), "xsd-invalid"),  # not imported
+        (bundle(xsd(""), PEOPLE, PEOPLE.replace("nguoi", "khac").replace("xs:int", "xs:string")), "xsd-invalid"),
+        (bundle(xsd(pattern("(a+)+")), PEOPLE), "schema-pattern-unsafe"),
+    ],
+)
+def test_a_bundle_that_is_not_whole_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(Malformed) as refusal:
+        compile_schema(text)
+    assert refusal.value.reason == reason
+
+
+def test_the_root_may_be_named() -> None:
+    document = b'<n:nguoi xmlns:n="urn:nguoi"><tuoi>7</tuoi></n:nguoi>'
+    named = compile_schema(BUNDLE, element="{urn:nguoi}nguoi")
+    named.validate(document, XML)
+    other = compile_schema(BUNDLE, element="{urn:test}hoSo")
+    assert other is not named
+    assert other.digest == named.digest == compile_schema(BUNDLE).digest
+    assert [(error.pointer, error.detail) for error in refusal_of(other, document, XML).errors] == [
+        ("/nguoi", "root: {urn:test}hoSo")
+    ]
+    assert refusal_of(other, b"<biMat/>", XML).errors[0].pointer == "/*"
+    with pytest.raises(Malformed) as refusal:
+        compile_schema(BUNDLE, element="{urn:test}nguoi")
+    assert refusal.value.reason == "xsd-element-unknown"
+
+
 # ---- Content types and well-formed documents
 
 
