@@ -19,12 +19,14 @@ from bus.evidence import EvidenceWriter
 from bus.logs import get_logger
 from bus.records import Claim, Settlement, State, StoredReply
 from bus.retry import RetryDecision, decide
-from connectors.base import Connector, Parcel, Reply
+from bus.translation import parcel_for
+from connectors.base import Connector, Reply
+from registry.contract import kind_of
 from registry.directory import Directory, LiveDirectory
 from registry.model import Endpoint, Pattern, RetryPolicy
 from schemas.codec import read_json
 from schemas.identifiers import MessageId
-from schemas.message import Direction, Manifest, Means, sha256_hex
+from schemas.message import Direction, Manifest, Means, Translation, sha256_hex
 from schemas.moment import utc_now
 from schemas.problem import InternalFailure, InvalidReply, Problem, ProviderFailure, ProviderUnavailable, Refused
 from security.signing import sign_manifest, split_compact, verify_manifest
@@ -87,21 +89,12 @@ class Delivery:
         try:
             directory = self._directory.current()
             endpoint = self._endpoint(directory, claim)
-            manifest = Manifest.from_claims(read_json(split_compact(claim.manifest_jws).payload))
-            parcel = Parcel(
-                manifest=manifest,
-                manifest_jws=claim.manifest_jws,
-                receipt_jws=claim.receipt_jws,
-                body=claim.body,
-                receiver=claim.receiver,
-                traceparent=claim.traceparent,
-                attempt=claim.attempt,
-            )
+            parcel = parcel_for(claim, directory, self._evidence.ring)
             secret = self._secret(endpoint.secret) if endpoint.secret else None
             reply = self._connectors[endpoint.connector].deliver(parcel, endpoint, secret)
             if claim.pattern is Pattern.ONE_WAY:
                 return Outcome(reply=reply)
-            return Outcome(reply=reply, stored=self._proven_reply(directory, claim, manifest, reply))
+            return Outcome(reply=reply, stored=self._proven_reply(directory, claim, reply))
         except Problem as problem:
             return Outcome(problem=problem)
         except Exception:
@@ -126,7 +119,7 @@ class Delivery:
         now = utc_now()
         receipt_jws = leaf = None
         if outcome.reply is not None:
-            receipt_jws, leaf = self._evidence.delivered(claim, now, outcome.reply.body)
+            receipt_jws, leaf = self._evidence.delivered(claim, now, outcome.reply.received)
         elif decision.state is State.DEAD and outcome.problem is not None:
             leaf = self._evidence.dead(claim, now, outcome.problem)
         return Settlement(
@@ -153,19 +146,26 @@ class Delivery:
         left = (claim.lease_until - utc_now()).total_seconds() - _MARGIN_SECONDS
         return endpoint if endpoint.timeout_seconds <= left else replace(endpoint, timeout_seconds=max(left, 0.1))
 
-    def _proven_reply(self, directory: Directory, claim: Claim, request: Manifest, reply: Reply) -> StoredReply:
-        """The reply, valid by its schema, under a manifest: the provider's own where it signs, else the bus's."""
+    def _proven_reply(self, directory: Directory, claim: Claim, reply: Reply) -> StoredReply:
+        """The reply, valid by its schema and in the caller's form, under a manifest: the provider's own where it signs
+        the very bytes that the caller gets, else the bus's."""
+        request = Manifest.from_claims(read_json(split_compact(claim.manifest_jws).payload))
+        signed = reply.headers.get("lgsp-manifest", "")
+        if signed:
+            self._check_reply_manifest(claim, reply, signed)
         service = directory.service(claim.service, claim.service_version)
+        form = None
         if service is not None:
-            try:
-                directory.reply_schema_for(service).validate(reply.body, reply.content_type)
-            except Refused as problem:
-                raise InvalidReply("reply-breaks-schema", errors=problem.errors) from None
-        signed = reply.headers.get("lgsp-manifest")
-        jws = self._checked_reply_manifest(claim, reply, signed) if signed else self._attest(claim, request, reply)
-        return StoredReply(manifest_jws=jws, content_type=reply.content_type, body=reply.body)
+            wanted = kind_of(request.content_type)
+            form = directory.contract_for(service).for_consumer(reply.body, reply.content_type, wanted)
+        body, content_type = (form.body, form.content_type) if form else (reply.body, reply.content_type)
+        original = None
+        if form is not None or reply.original:
+            original = StoredReply(manifest_jws=signed, content_type=reply.content_type, body=reply.received)
+        jws = signed if signed and form is None else self._attest(claim, request, body, content_type, original)
+        return StoredReply(manifest_jws=jws, content_type=content_type, body=body, original=original)
 
-    def _checked_reply_manifest(self, claim: Claim, reply: Reply, jws: str) -> str:
+    def _check_reply_manifest(self, claim: Claim, reply: Reply, jws: str) -> None:
         try:
             manifest = verify_manifest(jws, self._directory, utc_now(), self._clock_skew_seconds).manifest
         except Refused:
@@ -178,9 +178,10 @@ class Delivery:
         )
         if not faithful:
             raise InvalidReply("reply-manifest-invalid")
-        return jws
 
-    def _attest(self, claim: Claim, request: Manifest, reply: Reply) -> str:
+    def _attest(
+        self, claim: Claim, request: Manifest, body: bytes, content_type: str, original: StoredReply | None
+    ) -> str:
         manifest = Manifest(
             message_id=MessageId(str(uuid7())),
             direction=Direction.REPLY,
@@ -189,14 +190,15 @@ class Delivery:
             service=claim.service,
             service_version=claim.service_version,
             issued_at=datetime.now(UTC).replace(microsecond=0),
-            content_type=reply.content_type or "application/octet-stream",
-            body_sha256=sha256_hex(reply.body),
-            body_length=len(reply.body),
+            content_type=content_type or "application/octet-stream",
+            body_sha256=sha256_hex(body),
+            body_length=len(body),
             dossier=request.dossier,
             request_manifest_sha256=claim.manifest_sha256,
             # The bus called the provider's registered endpoint itself: it vouches for where the answer came from.
             attested_means=Means.CONNECTION,
             attested_system=claim.system,
+            translated=None if original is None else _origin(original),
         )
         return sign_manifest(manifest, self._evidence.ring)
 
@@ -216,6 +218,16 @@ class Delivery:
             trace_id=claim.traceparent[3:35],
             **problem,
         )
+
+
+def _origin(original: StoredReply) -> Translation:
+    manifest = split_compact(original.manifest_jws).payload if original.manifest_jws else b""
+    return Translation(
+        content_type=original.content_type,
+        sha256=sha256_hex(original.body),
+        length=len(original.body),
+        manifest_sha256=sha256_hex(manifest) if manifest else "",
+    )
 
 
 #: Time kept at the end of a lease for writing the settlement.

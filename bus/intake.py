@@ -99,9 +99,9 @@ class Intake:
         self._quotas.count(quota_periods(permission.grant, now))
         return permission
 
-    # 4. Validate: the payload against the schema of its service, attachments present
+    # 4. Validate: the payload against the contract of its service, attachments present
     def _validate(self, message: Message, service: Service) -> None:
-        self._directory.current().schema_for(service).validate(message.body, message.manifest.content_type)
+        self._directory.current().contract_for(service).check_request(message.body, message.manifest.content_type)
         self._attachments.check_present(message.manifest)
 
     # 5. Record: message, deliveries, outbox and evidence in one transaction

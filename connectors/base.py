@@ -40,6 +40,13 @@ class Reply:
     content_type: str = ""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    #: The answer as it came over the wire, where ``body`` is only a part of it (the payload of a SOAP envelope).
+    original: bytes = b""
+
+    @property
+    def received(self) -> bytes:
+        """The partner's exact bytes: what the evidence is about."""
+        return self.original or self.body
 
 
 class Connector(Protocol):

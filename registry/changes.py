@@ -15,8 +15,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from registry.contract import Contract, Kind
 from registry.directory import MAX_TREE_DEPTH, Directory, entry_key
-from registry.model import Agency, DeliveryMode, Entry, Grant, Service, Stage, System
+from registry.model import Agency, DeliveryMode, Entry, Grant, Provider, Service, SoapCall, Stage, System
 from schemas.moment import to_wire
 from schemas.problem import FieldError, Malformed, Refused
 from schemas.validation import compile_schema
@@ -261,19 +262,49 @@ def _broken_versions(changes: Changes) -> Iterator[FieldError]:
 
 def _broken_schemas(changes: Changes) -> Iterator[FieldError]:
     for step in changes.steps:
-        if not isinstance(step.after, Service):
+        if isinstance(step.after, Service):
+            broken = [*_schema_faults(step.after)]
+            yield from broken or _contract_faults(step.after)
+
+
+def _schema_faults(service: Service) -> Iterator[FieldError]:
+    """Each schema alone, by the full check of a registration and not only the compiling."""
+    provider = service.provider or Provider()
+    documents = {
+        "schema": (service.schema, service.element),
+        "reply_schema": (service.reply_schema, service.reply_element),
+        "provider/schema": (provider.schema, provider.element or service.element),
+        "provider/reply_schema": (provider.reply_schema, provider.reply_element or service.reply_element),
+    }
+    for field, (document, element) in documents.items():
+        if document is None:
             continue
-        for field in ("schema", "reply_schema"):
-            document = getattr(step.after, field)
-            if document is None:
-                continue
-            language = "xml" if isinstance(document, str) else "json"
-            if not any(language in taken for taken in step.after.content_types):
-                yield _error(step.after, field, "is of a language that none of the content types has")
-            try:
-                compile_schema(document)  # the full check of a registration, not only the compiling
-            except Malformed as problem:
-                yield from problem.errors or [_error(step.after, field, problem.detail())]
+        is_xsd = isinstance(document, str)
+        language = "xml" if is_xsd else "json"
+        if "/" not in field and not any(language in taken for taken in service.content_types):
+            yield _error(service, field, "is of a language that none of the content types has")
+        try:
+            compile_schema(document, element=element if is_xsd else "")
+        except Malformed as problem:
+            yield from problem.errors or [_error(service, field, problem.detail())]
+
+
+def _contract_faults(service: Service) -> Iterator[FieldError]:
+    """Both sides together: the mapping can be read, and every translation that the service promises can be made."""
+    try:
+        contract = Contract(service)
+    except Malformed as problem:
+        yield from problem.errors or [_error(service, "provider", problem.detail())]
+        return
+    call = service.provider.call if service.provider is not None else None
+    spoken = Kind.XML if isinstance(call, SoapCall) else Kind.JSON
+    if call is not None and contract.provider_kind is not spoken:
+        yield _error(service, "provider/content_type", f"must be {spoken.value} for a provider that is called so")
+    for field, form in contract.translated_forms():
+        try:
+            form.bridge()
+        except Malformed as problem:
+            yield _error(service, field, problem.detail())
 
 
 def _error(entry: Entry, field: str, rule: str) -> FieldError:

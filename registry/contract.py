@@ -14,7 +14,7 @@ and safe under threads.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
@@ -73,8 +73,7 @@ class Form:
             is_xsd = isinstance(document, str)
             self.kind = Kind.XML if is_xsd else Kind.JSON
             # The registration checked it.
-            named = {"element": element} if is_xsd and element else {}
-            self._native = compile_schema(document, registered=True, **named)
+            self._native = compile_schema(document, registered=True, element=element if is_xsd else "")
 
     @property
     def id(self) -> str:
@@ -95,8 +94,9 @@ class Form:
         """The payload in the wanted language. Raises SchemaViolation(payload-not-translatable), Malformed."""
         if kind_of(content_type) is wanted:
             return body
-        bridge = self.bridge()
-        return bridge.to_xml(body) if wanted is Kind.XML else bridge.to_json(body)
+        if wanted is Kind.XML:
+            return self.bridge().to_xml(body)
+        return self.bridge().to_json(body)
 
     def bridge(self) -> Bridge:
         """Both languages of the payload. Raises Malformed(schema-not-bridgeable, place)."""
@@ -121,7 +121,7 @@ def _bridge_of(document: Mapping[str, Any] | str | None, element: str) -> Bridge
     from schemas.bridge import bridge_json_schema, bridge_xsd
 
     if document is None:
-        return Malformed("schema-not-bridgeable", place="schema")
+        return Malformed("schema-not-bridgeable", why="there is none", place="schema")
     try:
         return bridge_xsd(document, element) if isinstance(document, str) else bridge_json_schema(document, element)
     except Malformed as problem:
@@ -160,6 +160,22 @@ class Contract:
         except Malformed:
             return False
 
+    def translated_forms(self) -> Iterator[tuple[str, Form]]:
+        """The forms that must be bridgeable for what the service says it takes and calls, by their fields."""
+        spoken = {kind for content_type in self._content_types if (kind := kind_of(content_type)) is not None}
+        sides = (
+            ("schema", self.request, self.provider_request, self._request_mapping),
+            ("reply_schema", self.reply, self.provider_reply, self._reply_mapping),
+        )
+        for field, own, provided, mapping in sides:
+            adapts = provided is not own or mapping is not None
+            if (own.kind is not None and (spoken | {self.provider_kind or own.kind}) != {own.kind}) or (
+                own.kind is Kind.XML and adapts
+            ):
+                yield field, own
+            if provided is not own and provided.kind is not Kind.JSON:
+                yield f"provider/{field}", provided
+
     def check_request(self, body: bytes, content_type: str) -> None:
         """The consumer's payload breaks neither its own schema nor, once translated, the provider's.
 
@@ -197,9 +213,9 @@ class Contract:
             if adapts:
                 self.reply.validate(carried, wanted.value)
         except (SchemaViolation, Malformed) as problem:
-            broken = isinstance(problem, Malformed) or problem.reason == "payload-breaks-schema"
-            reason = "reply-breaks-schema" if broken else "reply-not-translatable"
-            raise InvalidReply(reason, errors=problem.errors) from None
+            if problem.reason in ("payload-not-translatable", "mapping-failed", "schema-not-bridgeable"):
+                raise InvalidReply("reply-not-translatable", errors=problem.errors) from None
+            raise InvalidReply("reply-breaks-schema", errors=problem.errors) from None
         return Translated(body=carried, content_type=wanted.value)
 
 

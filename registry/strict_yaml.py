@@ -62,6 +62,16 @@ def _integer(digits: str) -> int:
     return int(digits)
 
 
+class _TextKeyLoader(_StrictLoader):
+    """Reads a key as the text that stands there: OpenAPI writes the statuses of its answers as ``200:``."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        for key_node, _ in node.value:
+            if isinstance(key_node, yaml.ScalarNode):
+                key_node.tag = "tag:yaml.org,2002:str"
+        return super().construct_mapping(node, deep=deep)
+
+
 for _tag, _pattern, _first in (
     ("null", r"~|null|", [*"~n", ""]),
     ("bool", r"true|false", [*"tf"]),
@@ -73,12 +83,16 @@ _StrictLoader.add_constructor("tag:yaml.org,2002:int", lambda _loader, node: _in
 _StrictLoader.add_constructor("tag:yaml.org,2002:float", lambda _loader, node: float(node.value))
 
 
-def read_yaml(text: str) -> list[Any]:
-    """The documents of a YAML stream; empty ones are left out. Raises BadYaml."""
+def read_yaml(text: str, *, any_key_is_text: bool = False) -> list[Any]:
+    """The documents of a YAML stream; empty ones are left out. Raises BadYaml.
+
+    Keys that are no strings are refused, or read as the text that stands there (``any_key_is_text``).
+    """
+    loader = _TextKeyLoader if any_key_is_text else _StrictLoader
     if len(text) > MAX_TEXT_LENGTH:
         raise BadYaml(f"longer than {MAX_TEXT_LENGTH} characters")
     try:
-        return [document for document in yaml.load_all(text, Loader=_StrictLoader) if document is not None]
+        return [document for document in yaml.load_all(text, Loader=loader) if document is not None]
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise BadYaml(f"line {line}: not readable as YAML") from None

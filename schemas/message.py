@@ -190,6 +190,8 @@ class Manifest:
         request = _section(claims, "request") if "request" in claims else None
         attested = _section(claims, "attested") if "attested" in claims else None
         translated = _section(claims, "translated") if "translated" in claims else None
+        if translated is not None and attested is None:  # only the bus translates, and it says for whom
+            raise _wrong("translated")
         return cls(
             version=_integer(claims, "version", low=1, high=1),
             message_id=_made(claims, "message_id", MessageId),

@@ -751,4 +751,15 @@ REASONS: dict[str, Wording] = {
         "The payload cannot be translated between JSON and XML in {count} or more places. Correct those listed.",
         "Không chuyển được dữ liệu giữa JSON và XML ở {count} chỗ trở lên. Hãy sửa những chỗ được liệt kê.",
     ),
+    # The two sides of a service (registry/contract.py).
+    "mapped-payload-breaks-schema": Wording(
+        "The payload is right, but in the provider's form, after the service's field mapping, it breaks the provider's "
+        "schema. The places are those of the provider's form; tell the owner of the service.",
+        "Dữ liệu đúng lược đồ, nhưng sau khi ánh xạ sang dạng của bên cung cấp thì sai lược đồ của bên đó. "
+        "Vị trí nêu theo dạng của bên cung cấp; hãy báo cho chủ dịch vụ.",
+    ),
+    "reply-not-translatable": Wording(
+        "The receiver's answer cannot be put into the form that this service promises. Tell the owner of the service.",
+        "Không chuyển được phản hồi của bên nhận sang dạng mà dịch vụ cam kết. Hãy báo cho chủ dịch vụ.",
+    ),
 }

@@ -204,7 +204,7 @@ def _steps_noted(stage: Stage) -> Iterator[list[str]]:
 
     class WatchedDirectory(Watched):
         def current(self) -> Any:
-            return Watched(directory.current(), {"schema_for": "validate"})
+            return Watched(directory.current(), {"contract_for": "validate"})
 
     intake._directory = WatchedDirectory(directory, {})
     intake._ledger = Watched(ledger, {"record": "record", "refuse": "refuse"})

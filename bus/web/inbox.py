@@ -19,13 +19,13 @@ from bus.ledger import Ledger
 from bus.logs import get_logger
 from bus.records import Claim, Settlement, State
 from bus.retry import decide
+from bus.translation import parcel_for
 from bus.web.answers import json_response
 from bus.web.described import Answer, Parameter, describe
 from bus.web.door import identified_caller, read_body, received_at
 from registry.model import DeliveryMode, RetryPolicy
 from schemas.codec import read_json
 from schemas.identifiers import SystemCode
-from schemas.message import Manifest
 from schemas.moment import to_wire, utc_now
 from schemas.problem import (
     IdempotencyConflict,
@@ -35,7 +35,6 @@ from schemas.problem import (
     ProviderRejected,
     ProviderUnavailable,
 )
-from security.signing import split_compact
 
 log = get_logger()
 
@@ -85,7 +84,7 @@ def inbox_surface(bus: Bus) -> Blueprint:
         claims = []
         if bus.ledger.has_due(system, utc_now()):
             claims = bus.ledger.claim({system: max(1, most)}, utc_now(), lease)
-        return json_response({"deliveries": [_delivery_document(claim) for claim in claims]})
+        return json_response({"deliveries": [_delivery_document(bus, claim) for claim in claims]})
 
     @routes.post("/v1/inbox/<delivery>/ack")
     @describe(
@@ -244,8 +243,9 @@ def _settle(ledger: Ledger, settlement: Settlement) -> None:
         raise IdempotencyConflict("lease-lost")
 
 
-def _delivery_document(claim: Claim) -> dict[str, Any]:
-    manifest = Manifest.from_claims(read_json(split_compact(claim.manifest_jws).payload))
+def _delivery_document(bus: Bus, claim: Claim) -> dict[str, Any]:
+    parcel = parcel_for(claim, bus.directory.current(), bus.ring)
+    manifest = parcel.manifest
     return {
         "delivery_id": f"{claim.delivery_id}.{claim.attempt}",
         "message_id": claim.message_id,
@@ -254,9 +254,9 @@ def _delivery_document(claim: Claim) -> dict[str, Any]:
         "service": f"{claim.service}/{claim.service_version}",
         "dossier": claim.dossier,
         "content_type": manifest.content_type,
-        "manifest": claim.manifest_jws,
+        "manifest": parcel.manifest_jws,
         "receipt": claim.receipt_jws,
-        "body_base64": base64.b64encode(claim.body).decode("ascii"),
+        "body_base64": base64.b64encode(parcel.body).decode("ascii"),
         "attempt": claim.attempt,
         "lease_until": to_wire(claim.lease_until),
         "attachments": [
