@@ -731,6 +731,20 @@ REASONS: dict[str, Wording] = {
         "The operation is of rpc style, which the bus does not speak. Ask the provider for document/literal.",
         "Thao tác thuộc kiểu rpc mà trục không hỗ trợ. Hãy đề nghị bên cung cấp dùng document/literal.",
     ),
+    "provider-fault": Wording(
+        "The provider answered with a SOAP fault ({code}) and will not take this message. Ask it why, then replay.",
+        "Bên cung cấp trả SOAP fault ({code}) và không nhận thông điệp này. Hãy hỏi lý do rồi phát lại.",
+    ),
+    "provider-fault-not-now": Wording(
+        "The provider answered with a SOAP fault ({code}): it cannot serve now. The bus tries again later.",
+        "Bên cung cấp trả SOAP fault ({code}): hiện chưa phục vụ được. Trục sẽ gửi lại sau.",
+    ),
+    "soap-reply-unexpected": Wording(
+        "The provider's SOAP answer holds another element than its WSDL promises. Tell the provider, or register its "
+        "new WSDL.",
+        "Phản hồi SOAP của bên cung cấp chứa phần tử khác với WSDL đã công bố. Hãy báo bên cung cấp hoặc đăng ký "
+        "WSDL mới.",
+    ),
     "wsdl-body-not-one": Wording(
         "A message of the operation is not one global element in the Body. Ask the provider for document/literal wrapped.",
         "Thông điệp của thao tác không phải một phần tử toàn cục trong Body. Hãy đề nghị bên cung cấp dùng "
@@ -761,5 +775,16 @@ REASONS: dict[str, Wording] = {
     "reply-not-translatable": Wording(
         "The receiver's answer cannot be put into the form that this service promises. Tell the owner of the service.",
         "Không chuyển được phản hồi của bên nhận sang dạng mà dịch vụ cam kết. Hãy báo cho chủ dịch vụ.",
+    ),
+    # SOAP operations (connectors/soap_server.py, bus/web/soap.py).
+    "soap-operation-unknown": Wording(
+        "The element in the Body names no operation of this address. See the WSDL at the same address with ?wsdl.",
+        "Phần tử trong Body không phải là thao tác nào của địa chỉ này. Xem WSDL tại cùng địa chỉ với ?wsdl.",
+    ),
+    "soap-value-unreadable": Wording(
+        "A value in the Body fits its type in the WSDL but is beyond what can be worked with (a date far off, a number "
+        "of thousands of digits). Correct it and send again.",
+        "Một giá trị trong Body đúng kiểu theo WSDL nhưng vượt quá khả năng xử lý (ngày quá xa, số có hàng nghìn chữ "
+        "số). Hãy sửa và gửi lại.",
     ),
 }
