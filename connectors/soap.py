@@ -1,24 +1,77 @@
 """SOAP providers: what their WSDL says, and the connector that calls them. The only file that knows zeep.
 
+::
+
+    POST <endpoint url>
+    Content-Type: text/xml; charset=utf-8                                        SOAP 1.1
+    SOAPAction: "<the WSDL's>"
+    Content-Type: application/soap+xml; charset=utf-8; action="<the WSDL's>"     SOAP 1.2
+    Idempotency-Key, Lgsp-Manifest, Lgsp-Receipt, Lgsp-Receiver, traceparent     as over REST
+    Authorization: …                                                             by endpoint settings
+
+    <soap:Envelope><soap:Header>…by settings…</soap:Header><soap:Body>payload</soap:Body></soap:Envelope>
+
 zeep reads WSDL 1.1 (bindings, ports, operations, the elements of their messages) and nothing else: it neither fetches
-nor sends, and no element of zeep outlives a reading. Payloads are spliced into their envelope as the bytes they are,
-for what zeep would send is what zeep understood of them.
+nor sends, and no object of zeep outlives a reading. The payload is spliced into its envelope as the bytes it is, for
+what zeep would send is what zeep understood of it.
+
+Endpoint settings, beside ``auth``, ``auth_header`` and ``headers`` of :mod:`connectors.rest`; templates are those of
+:mod:`connectors.templates`, examples stand in docs/partners/soap.md:
+
+- ``path``: what is appended to the endpoint's URL, with ``{operation}`` where the operation's name goes;
+- ``http_headers``: names and templates; ``soap_headers``: list of templates, each one header block in XML;
+- ``soap_action`` and ``content_type``: over the WSDL's and the version's own;
+- ``ws_security``: sign the Body and a Timestamp with a key and its certificate, PEM both, in the secret;
+- ``retry_faults`` and ``final_faults``: beginnings of fault codes or texts that mean "not now" or "never", whatever the
+  fault's code says.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from html import escape
 from typing import Any, Final
 
-from registry.model import SoapCall
+from connectors.base import Parcel, Reply
+from connectors.http import HttpClient, check_status
+from connectors.partner_json import setting_mapping, setting_text, setting_texts
+from connectors.rest import (
+    HEADER_NAME,
+    HEADER_VALUE,
+    OWN_HEADERS,
+    authorization,
+    check_digest,
+    fixed_headers,
+    message_headers,
+)
+from connectors.templates import Facts, render
+from registry.model import Endpoint, HttpCall, SoapCall
 from schemas.codec import read_xml
-from schemas.problem import Malformed, Problem, TooLarge
-from schemas.soap import SoapVersion
+from schemas.moment import utc_now
+from schemas.problem import (
+    InvalidReply,
+    Malformed,
+    Problem,
+    ProviderRejected,
+    ProviderUnavailable,
+    TooLarge,
+)
+from schemas.soap import (
+    MANIFEST_BLOCK,
+    SoapEnvelope,
+    SoapVersion,
+    fault_code,
+    payload_bytes,
+    read_soap_reply,
+    write_soap,
+)
 
 # ---- What a WSDL says
 
@@ -106,9 +159,9 @@ def describe_wsdl(text: str, load: Callable[[str], bytes] | None = None, *, loca
     ``location``; without it there must be none. Each is read once, and documents that import each other come to an end.
     ``load`` raises what it likes to refuse an address: a Problem is passed on.
 
-    Raises TooLarge ``wsdl-too-large`` (bytes or documents), Malformed: ``wsdl-remote-reference``, ``wsdl-no-soap-port``,
-    ``wsdl-invalid`` and the reasons of :func:`schemas.codec.read_xml` (DOCTYPE, encoding, depth, size). Costs some ten
-    milliseconds. Safe from many threads, one reading at a time.
+    Raises TooLarge ``wsdl-too-large`` (bytes or documents), Malformed: ``wsdl-remote-reference``,
+    ``wsdl-no-soap-port``, ``wsdl-invalid`` and the reasons of :func:`schemas.codec.read_xml` (DOCTYPE, encoding,
+    depth, size). Costs some ten milliseconds. Safe from many threads, one reading at a time.
     """
     library = _Library(load)
     content = library.admit(text.encode("utf-8"))
@@ -126,7 +179,8 @@ _READING: Final = threading.Lock()
 
 
 class _Library:
-    """All that zeep can reach: the documents that ``load`` answers, within bounds. Has what zeep asks of a Transport."""
+    """All that zeep can reach: the documents that ``load`` answers, within bounds. zeep takes it for a Transport, of
+    which it uses no more than ``load``."""
 
     def __init__(self, load: Callable[[str], bytes] | None) -> None:
         self._load = load
@@ -153,7 +207,7 @@ class _Library:
         return content
 
 
-def _read_document(content: bytes, library: _Library, location: str) -> Any:
+def _read_document(content: bytes, library: Any, location: str) -> Any:
     # Imported here: zeep brings requests and takes a quarter of a second, and most processes never call SOAP.
     from zeep import Settings
     from zeep.exceptions import ExternalReferenceForbidden
@@ -191,12 +245,14 @@ def _port(port: Any) -> WsdlPort | None:
     """None for what is no SOAP port: HTTP GET and POST bindings stand in the same WSDL."""
     from zeep.wsdl.bindings import Soap11Binding, Soap12Binding
 
-    if not isinstance(port.binding, Soap11Binding | Soap12Binding):
+    kinds = {Soap11Binding: SoapVersion.V11, Soap12Binding: SoapVersion.V12}
+    version = next((version for kind, version in kinds.items() if isinstance(port.binding, kind)), None)
+    if version is None:
         return None
     return WsdlPort(
         name=port.name,
         address=(port.binding_options or {}).get("address") or "",
-        version=SoapVersion.V12 if isinstance(port.binding, Soap12Binding) else SoapVersion.V11,
+        version=version,
         operations=tuple(_operation(operation) for operation in port.binding.all().values()),
     )
 
@@ -253,3 +309,192 @@ class Contracts:
             else:
                 self._known.move_to_end(call.wsdl)
         return description.find(call.operation, call.port)
+
+
+# ---- Calling
+
+
+class SoapConnector:
+    """Calls operations of SOAP providers. Safe under threads, which share the descriptions of WSDLs."""
+
+    def __init__(self, http: HttpClient, now: Callable[[], datetime] = utc_now) -> None:
+        self._http = http
+        self._now = now
+        self._contracts = Contracts()
+
+    def deliver(self, parcel: Parcel, endpoint: Endpoint, secret: bytes | None) -> Reply:
+        """See :class:`connectors.base.Connector`. The reply's body is the answer's payload as exclusive canonical XML,
+        which stands and validates alone; ``original`` is the whole envelope as it came."""
+        port, operation = self._operation(parcel.call)
+        _check_payload(parcel.body, operation)
+        url = _address(endpoint, port, operation)
+        facts = Facts(parcel, endpoint, secret, self._now(), operation=operation.name, url=url)
+        reply = self._http.request(
+            "POST",
+            url,
+            headers={
+                **fixed_headers(endpoint),
+                **message_headers(parcel),
+                **_soap_http_headers(endpoint, port, operation),
+                **authorization(endpoint, secret),
+                **_written_headers(endpoint, facts),
+            },
+            body=write_soap(port.version, parcel.body, _header_blocks(endpoint, facts)),
+            timeout_seconds=endpoint.timeout_seconds,
+        )
+        return _judged(check_digest(reply), operation, endpoint)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _operation(self, call: SoapCall | HttpCall | None) -> tuple[WsdlPort, WsdlOperation]:
+        """What the registry says is called. A WSDL that cannot be used waits for the registrar."""
+        if not isinstance(call, SoapCall):
+            raise ProviderUnavailable("endpoint-invalid", setting="provider.soap")
+        try:
+            return self._contracts.find(call)
+        except Problem as problem:
+            place = {"wsdl-port-unknown": "port", "wsdl-operation-unknown": "operation"}.get(problem.reason, "wsdl")
+            raise ProviderUnavailable("endpoint-invalid", setting=f"provider.soap.{place}") from None
+
+
+def _address(endpoint: Endpoint, port: WsdlPort, operation: WsdlOperation) -> str:
+    """The registry's address wins over the WSDL's, which often names a machine that only the provider reaches."""
+    url = endpoint.url or port.address
+    path = setting_text(endpoint, "path").replace("{operation}", operation.name)
+    return f"{url.rstrip('/')}/{path.lstrip('/')}" if path else url
+
+
+def _check_payload(body: bytes, operation: WsdlOperation) -> None:
+    """The payload is the element that the operation takes: the bus's own schema lets nothing else through."""
+    try:
+        root = read_xml(body)
+    except Malformed:
+        raise ProviderRejected("payload-not-for-partner", member="(root)") from None
+    if root.tag != operation.request:
+        raise ProviderRejected("payload-not-for-partner", member=operation.request)
+
+
+def _soap_http_headers(endpoint: Endpoint, port: WsdlPort, operation: WsdlOperation) -> dict[str, str]:
+    """How SOAP is framed in HTTP: SOAP 1.1, section 6, and RFC 3902."""
+    action = endpoint.settings.get("soap_action", operation.soap_action)
+    if not isinstance(action, str) or not _ACTION.fullmatch(action):
+        raise ProviderUnavailable("endpoint-invalid", setting="soap_action")
+    content_type = f"{port.version.media_type}; charset=utf-8"
+    headers = {}
+    if port.version is SoapVersion.V11:
+        headers["SOAPAction"] = f'"{action}"'
+    elif action:
+        content_type += f'; action="{action}"'
+    content_type = endpoint.settings.get("content_type", content_type)
+    if not isinstance(content_type, str) or not HEADER_VALUE.fullmatch(content_type):
+        raise ProviderUnavailable("endpoint-invalid", setting="content_type")
+    return {"Content-Type": content_type, **headers}
+
+
+#: An action is a URI: visible ASCII, and no quote that would end it.
+_ACTION: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{0,1000}")
+#: What ``http_headers`` may write although ``headers`` may not: it is where partners want their own digests.
+_WRITTEN_TOO: Final = frozenset({"authorization"})
+
+
+def _written_headers(endpoint: Endpoint, facts: Facts) -> dict[str, str]:
+    """HTTP headers from templates. Raises ProviderUnavailable when one would not be plain header text."""
+    headers = {}
+    for name, template in setting_mapping(endpoint, "http_headers").items():
+        value = render(template, facts, "http_headers")
+        own = name.lower() in OWN_HEADERS - _WRITTEN_TOO or name.lower() == "soapaction"
+        if own or not HEADER_NAME.fullmatch(name) or not HEADER_VALUE.fullmatch(value):
+            raise ProviderUnavailable("endpoint-invalid", setting="http_headers")
+        headers[name] = value
+    return headers
+
+
+def _header_blocks(endpoint: Endpoint, facts: Facts) -> list[bytes]:
+    """SOAP header blocks from templates, each an XML document of its own when its values are in it."""
+    blocks = []
+    for template in setting_texts(endpoint.settings, "soap_headers", ()):
+        block = render(template, facts, "soap_headers", escape).encode()
+        try:
+            read_xml(block)
+        except Malformed:
+            raise ProviderUnavailable("endpoint-invalid", setting="soap_headers") from None
+        blocks.append(block)
+    return blocks
+
+
+# ---- Judging answers
+
+#: Statuses that come with faults by SOAP's own rules; any other failure speaks for itself.
+_FAULT_STATUSES: Final = frozenset({400, 500})
+#: Fault codes by SOAP 1.1 and 1.2. A code of 1.1 may go on after a dot (``Client.Authentication``).
+_FINAL_CODES: Final = frozenset({"Client", "Sender", "MustUnderstand", "VersionMismatch", "DataEncodingUnknown"})
+_NOT_NOW_CODES: Final = frozenset({"Server", "Receiver"})
+#: WS-Security 1.1.1, section 12: the provider does not believe our signature or token.
+_LOGIN_CODES: Final = frozenset({"FailedAuthentication", "InvalidSecurityToken", "InvalidSecurity", "FailedCheck"})
+
+
+def _judged(reply: Reply, operation: WsdlOperation, endpoint: Endpoint) -> Reply:
+    """The answer's payload. Raises what a fault, a status or an unreadable answer means."""
+    if not 200 <= reply.status < 300 and reply.status not in _FAULT_STATUSES:
+        check_status(reply)
+    if operation.one_way and not reply.body.strip():
+        return _kept(check_status(reply), None)
+    try:
+        envelope = read_soap_reply(reply.body, reply.content_type)
+    except InvalidReply:
+        check_status(reply)
+        if operation.one_way and _has_empty_body(reply.body):
+            return _kept(reply, None)
+        raise
+    fault = fault_code(envelope)
+    if fault is not None:
+        raise _fault_problem(*fault, endpoint)
+    check_status(reply)
+    if not operation.one_way and envelope.payload.tag != operation.reply:
+        raise InvalidReply("soap-reply-unexpected")
+    return _kept(reply, envelope)
+
+
+def _has_empty_body(data: bytes) -> bool:
+    """Is it an envelope that says nothing, as many stacks answer a one-way operation?"""
+    try:
+        root = read_xml(data)
+    except Malformed:
+        return False
+    bodies = [root.find(f"{{{version.namespace}}}Body") for version in SoapVersion]
+    return any(body is not None and len(body) == 0 for body in bodies)
+
+
+def _fault_problem(code: str, text: str, endpoint: Endpoint) -> Problem:
+    """What a fault means for the message. Its text is the partner's, and may repeat what was sent to it."""
+    kind = code.partition(".")[0]
+    shown = kind if kind in _FINAL_CODES | _NOT_NOW_CODES else "?"
+    not_now = setting_texts(endpoint.settings, "retry_faults", ())
+    never = setting_texts(endpoint.settings, "final_faults", ())
+    if not_now and (code.startswith(not_now) or text.startswith(not_now)):
+        return ProviderUnavailable("provider-fault-not-now", code=shown)
+    if never and (code.startswith(never) or text.startswith(never)):
+        return ProviderRejected("provider-fault", code=shown)
+    if kind in _LOGIN_CODES:
+        return ProviderUnavailable("provider-login-failed")
+    if kind in _NOT_NOW_CODES:
+        return ProviderUnavailable("provider-fault-not-now", code=shown)
+    return ProviderRejected("provider-fault", code=shown)
+
+
+def _kept(reply: Reply, envelope: SoapEnvelope | None) -> Reply:
+    """The payload, and the provider's own manifest over it where it sends one: as a header block, or of HTTP."""
+    headers: Mapping[str, str] = {name: reply.headers[name] for name in ("lgsp-manifest",) if name in reply.headers}
+    if envelope is None:
+        return Reply(status=reply.status, headers=headers, original=reply.body)
+    block = envelope.blocks.get(MANIFEST_BLOCK)
+    if block is not None:
+        headers = {"lgsp-manifest": (block.text or "").strip()}
+    return Reply(
+        body=payload_bytes(envelope.payload),
+        content_type="application/xml",
+        status=reply.status,
+        headers=headers,
+        original=reply.body,
+    )

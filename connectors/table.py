@@ -11,6 +11,7 @@ from connectors.http import HttpClient, HttpSettings
 from connectors.national_portal import NationalPortalConnector
 from connectors.one_stop import OneStopConnector
 from connectors.rest import RestConnector
+from connectors.soap import SoapConnector
 
 #: Makes a connector around the process's one HTTP client.
 ConnectorFactory = Callable[[HttpClient], Connector]
@@ -20,6 +21,7 @@ ENTRY_POINT_GROUP = "lgsp.connectors"
 
 CONNECTORS: dict[str, ConnectorFactory] = {
     "rest": RestConnector,
+    "soap": SoapConnector,
     "national_portal": NationalPortalConnector,
     "one_stop": OneStopConnector,
     "business_registry": BusinessRegistryConnector,

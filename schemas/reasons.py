@@ -746,7 +746,8 @@ REASONS: dict[str, Wording] = {
         "WSDL mới.",
     ),
     "wsdl-body-not-one": Wording(
-        "A message of the operation is not one global element in the Body. Ask the provider for document/literal wrapped.",
+        "A message of the operation is not one global element in the Body. Ask the provider for document/literal "
+        "wrapped.",
         "Thông điệp của thao tác không phải một phần tử toàn cục trong Body. Hãy đề nghị bên cung cấp dùng "
         "document/literal wrapped.",
     ),
