@@ -156,6 +156,8 @@ _OUR_ROLES: Final = frozenset(
         f"{SoapVersion.V12.namespace}/role/ultimateReceiver",
     }
 )
+#: White space of XML. Python's own would take a no-break space for nothing.
+_BLANK: Final = " \t\r\n"
 _TRUTH: Final = {"1": True, "true": True, "0": False, "false": False, "": False}
 
 
@@ -193,7 +195,7 @@ def _parts(root: _Element, version: SoapVersion) -> tuple[_Element | None, _Elem
 
 def _has_text(element: _Element, children: Iterable[_Element]) -> bool:
     """Is there anything but white space beside the children?"""
-    return bool((element.text or "").strip()) or any((child.tail or "").strip() for child in children)
+    return bool((element.text or "").strip(_BLANK)) or any((child.tail or "").strip(_BLANK) for child in children)
 
 
 def _only_child(body: _Element) -> _Element:
@@ -210,7 +212,7 @@ def _blocks_for_us(header: _Element | None, version: SoapVersion) -> dict[str, _
         name = str(block.tag)
         if not name.startswith("{"):
             raise Malformed("soap-block-unqualified")
-        if block.get(role, "").strip() in _OUR_ROLES:
+        if block.get(role, "").strip(_BLANK) in _OUR_ROLES:
             if name in blocks:
                 raise Malformed("soap-block-duplicate")
             blocks[name] = block
@@ -231,7 +233,7 @@ def _refuse_references(data: bytes, root: _Element) -> None:
 def _refuse_not_understood(blocks: Mapping[str, _Element], version: SoapVersion, understood: frozenset[str]) -> None:
     attribute = f"{{{version.namespace}}}mustUnderstand"
     for name, block in blocks.items():
-        must = _TRUTH.get(block.get(attribute, "").strip())
+        must = _TRUTH.get(block.get(attribute, "").strip(_BLANK))
         if must is None:
             raise Malformed("soap-must-understand-invalid")
         if must and name not in understood:
@@ -266,9 +268,9 @@ def _strings(found: Any) -> list[str]:
 def read_soap_reply(data: bytes, content_type: str) -> SoapEnvelope:
     """The envelope of a partner's answer: as safe as :func:`read_soap`, and patient with what does no harm.
 
-    White space, comments and processing instructions are dropped from the tree (what XML Schema sees), Header and Body
-    may come in any order, blocks twice (the first counts), the media type need not fit the version. A Fault is a
-    payload like another: see :func:`fault_code`.
+    Comments and processing instructions are taken out of the tree (so does XML Schema), text may stand between the
+    parts, Header and Body in any order, blocks twice (the first counts), the media type need not fit the version.
+    A Fault is a payload like another: see :func:`fault_code`.
 
     Raises InvalidReply(soap-reply-multipart, reply-not-readable).
     """
