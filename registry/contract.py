@@ -169,9 +169,9 @@ class Contract:
         )
         for field, own, provided, mapping in sides:
             adapts = provided is not own or mapping is not None
-            if (own.kind is not None and (spoken | {self.provider_kind or own.kind}) != {own.kind}) or (
-                own.kind is Kind.XML and adapts
-            ):
+            meets_other_language = bool((spoken | {self.provider_kind}) - {own.kind, None})
+            # Mapping rules speak of JSON, so whatever is written in XML must be translated on the way.
+            if own.kind is not None and (meets_other_language or (adapts and own.kind is Kind.XML)):
                 yield field, own
             if provided is not own and provided.kind is not Kind.JSON:
                 yield f"provider/{field}", provided

@@ -18,11 +18,11 @@ from bus.web.answers import json_response
 from bus.web.described import Answer, Parameter, describe
 from bus.web.door import identified_caller, is_operator, operator, read_body
 from bus.web.evidence import query_flag
+from bus.web.visibility import seen_service, sees, uses
 from registry.changes import plain, subject_of
 from registry.directory import Directory
 from registry.manifests import difference_lines, parse_manifest, plan
-from registry.model import Agency, Certificate, Entry, Grant, Service, Stage, System
-from schemas.identifiers import ServiceCode
+from registry.model import Agency, Certificate, Entry, Grant, Service, System
 from schemas.message import Principal
 from schemas.problem import Malformed, NotFound
 
@@ -111,7 +111,7 @@ def _services(bus: Bus, routes: Blueprint) -> None:
         """Every version of every data service; a draft is shown to its owner only."""
         principal = identified_caller(bus)
         directory = bus.directory.current()
-        seen = [service for service in directory.services.values() if _sees(bus, principal, service)]
+        seen = [service for service in directory.services.values() if sees(bus, principal, service)]
         return _page(seen, lambda service: _service(directory, service), directory.revision)
 
     @routes.get("/v1/registry/services/<code>/<int:version>")
@@ -120,7 +120,7 @@ def _services(bus: Bus, routes: Blueprint) -> None:
         """Its facts and the digests of its schemas."""
         principal = identified_caller(bus)
         directory = bus.directory.current()
-        return _one(_seen_service(bus, principal, code, version), lambda found: _service(directory, found))
+        return _one(seen_service(bus, principal, code, version), lambda found: _service(directory, found))
 
 
 def _grants(bus: Bus, routes: Blueprint) -> None:
@@ -149,7 +149,7 @@ def _schemas(bus: Bus, routes: Blueprint) -> None:
         """The schemas of services that you may use, own or take messages of."""
         principal = identified_caller(bus)
         directory = bus.directory.current()
-        seen = [service for service in directory.services.values() if _uses(bus, principal, service)]
+        seen = [service for service in directory.services.values() if uses(bus, principal, service)]
         parts = [part for service in seen for part in _schema_parts(directory, service)]
         return _paged(parts, lambda part: str(part["schema"]), directory.revision)
 
@@ -164,8 +164,8 @@ def _schemas(bus: Bus, routes: Blueprint) -> None:
     def schema(code: str, version: int, part: str) -> Response:
         """`part` is `request` or `reply`."""
         principal = identified_caller(bus)
-        service = _seen_service(bus, principal, code, version)
-        if service is None or part not in _SCHEMA_PARTS or not _uses(bus, principal, service):
+        service = seen_service(bus, principal, code, version)
+        if service is None or part not in _SCHEMA_PARTS or not uses(bus, principal, service):
             raise NotFound("registry-entry-unknown")
         document = getattr(service, _SCHEMA_PARTS[part])
         if document is None:
@@ -218,33 +218,11 @@ def _manifests(bus: Bus, routes: Blueprint) -> None:
 # Who sees what
 
 
-def _sees(bus: Bus, principal: Principal, service: Service) -> bool:
-    return service.stage is not Stage.DRAFT or service.owner == principal.agency or is_operator(bus, principal)
-
-
 def _concerns(bus: Bus, principal: Principal, grant: Grant) -> bool:
     directory = bus.directory.current()
     owners = {service.owner for service in directory.services.values() if service.code == grant.service}
     shared = grant.include_children and grant.grantee in directory.ancestors(principal.agency)
     return shared or principal.agency in {grant.grantee, *owners} or is_operator(bus, principal)
-
-
-def _uses(bus: Bus, principal: Principal, service: Service) -> bool:
-    """Strangers learn nothing of schemas: who sends, takes or owns the service does."""
-    if not _sees(bus, principal, service):
-        return False
-    directory = bus.directory.current()
-    takes = any(service.code in system.receives for system in directory.systems_of(principal.agency))
-    granted = bool(directory.grants_for(principal.agency, service.code))
-    return takes or granted or service.owner == principal.agency or is_operator(bus, principal)
-
-
-def _seen_service(bus: Bus, principal: Principal, code: str, version: int) -> Service | None:
-    try:
-        service = bus.directory.current().service(ServiceCode(code), version)
-    except Malformed:
-        return None
-    return service if service and _sees(bus, principal, service) else None
 
 
 # What is shown
@@ -290,7 +268,8 @@ def _certificate(held: Certificate) -> dict[str, Any]:
 
 def _service(directory: Directory, service: Service) -> dict[str, Any]:
     facts: dict[str, Any] = plain(service)
-    facts = {name: value for name, value in facts.items() if name not in _SCHEMA_PARTS.values()}
+    # Where and how the provider is called, and its own form, are its owner's business.
+    facts = {name: value for name, value in facts.items() if name not in {*_SCHEMA_PARTS.values(), "provider"}}
     return facts | {"schemas": _schema_parts(directory, service)}
 
 
