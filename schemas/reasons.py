@@ -788,4 +788,21 @@ REASONS: dict[str, Wording] = {
         "Một giá trị trong Body đúng kiểu theo WSDL nhưng vượt quá khả năng xử lý (ngày quá xa, số có hàng nghìn chữ "
         "số). Hãy sửa và gửi lại.",
     ),
+    # Field mapping (schemas/mapping.py) and HTTP operations described by OpenAPI (connectors/http_call.py).
+    "mapping-invalid": Wording(
+        "Rule {rule} of a field mapping is not understood; the list of errors says what else is wrong. "
+        "Correct the service's manifest. The rules are explained in docs/mapping.md.",
+        "Không hiểu quy tắc {rule} của bảng chuyển đổi trường; danh sách lỗi nêu những chỗ sai khác. "
+        "Hãy sửa khai báo dịch vụ. Các quy tắc được giải thích trong docs/mapping.md.",
+    ),
+    "mapping-failed": Wording(
+        "The data could not be turned into the other side's form: rule {rule} of the service's field mapping does not "
+        "fit it. Correct the places in the list of errors, or ask the service's owner to mend the rule.",
+        "Không chuyển được dữ liệu sang dạng của bên kia: quy tắc {rule} trong bảng chuyển đổi của dịch vụ không phù "
+        "hợp. Hãy sửa những chỗ nêu trong danh sách lỗi, hoặc đề nghị đơn vị chủ dịch vụ sửa quy tắc.",
+    ),
+    "http-call-invalid": Wording(
+        "The HTTP operation registered for this service has a '{member}' that cannot be used. Correct its manifest.",
+        "Thao tác HTTP đăng ký cho dịch vụ này có '{member}' không dùng được. Hãy sửa khai báo dịch vụ.",
+    ),
 }
