@@ -12,6 +12,7 @@ from bus.bulkheads import Bulkheads
 from bus.calls import Calls
 from bus.delivery import Delivery, lease_for_reply
 from bus.evidence import EvidenceWriter
+from bus.inbox import Inbox
 from bus.intake import Intake
 from bus.ledger import Ledger
 from bus.quotas import QuotaMeter
@@ -55,6 +56,7 @@ class Bus:
     evidence: EvidenceWriter
     intake: Intake
     calls: Calls
+    inbox: Inbox
     wake: WakeSender
     connectors: dict[str, Connector]
     #: Makes a deliverer that hands its settlements to ``settle``.
@@ -132,6 +134,7 @@ def open_bus(settings: Settings, apart: Apart = call_here) -> Bus:
     calls = Calls(
         ledger=ledger, delivery=delivery(ledger.settle), bulkheads=bulkheads, directory=directory, lease=reply_lease
     )
+    inbox = Inbox(ledger=ledger, directory=directory, evidence=evidence, lease_seconds=settings.lease_seconds)
     return Bus(
         settings=settings,
         store=store,
@@ -148,6 +151,7 @@ def open_bus(settings: Settings, apart: Apart = call_here) -> Bus:
         evidence=evidence,
         intake=intake,
         calls=calls,
+        inbox=inbox,
         wake=wake,
         connectors=connectors,
         delivery=delivery,

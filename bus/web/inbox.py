@@ -3,48 +3,23 @@
 from __future__ import annotations
 
 import base64
-import threading
-import time
-from collections import defaultdict
-from datetime import timedelta
-from random import random
-from typing import Any, ClassVar
+from typing import Any
 
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import MethodNotAllowed
 
 from bus.assembly import Bus
-from bus.delivery import problem_facts
-from bus.ledger import Ledger
-from bus.logs import get_logger
-from bus.records import Claim, Settlement, State
-from bus.retry import decide
+from bus.inbox import MAX_DELIVERIES, MAX_SAID_CHARACTERS, MAX_WAIT_SECONDS
+from bus.records import Claim
 from bus.translation import parcel_for
 from bus.web.answers import json_response
 from bus.web.described import Answer, Parameter, describe
 from bus.web.door import identified_caller, read_body, received_at
-from registry.model import DeliveryMode, RetryPolicy
 from schemas.codec import read_json
-from schemas.identifiers import SystemCode
-from schemas.moment import to_wire, utc_now
-from schemas.problem import (
-    IdempotencyConflict,
-    Malformed,
-    NotFound,
-    NotPermitted,
-    ProviderRejected,
-    ProviderUnavailable,
-)
+from schemas.moment import to_wire
+from schemas.problem import Malformed
 
-log = get_logger()
-
-#: Longest wait for the first message of a fetch, seconds.
-MAX_WAIT_SECONDS = 60
-MAX_DELIVERIES = 200
 _MAX_NACK_BYTES = 4096
-_MAX_SAID_CHARACTERS = 200
-#: One look at the store, so often, serves all who wait in this process.
-_WATCH_SECONDS = 0.2
 
 _DELIVERIES = {
     "type": "object",
@@ -56,8 +31,6 @@ _DELIVERIES = {
 def inbox_surface(bus: Bus) -> Blueprint:
     """The routes of the pull inbox."""
     routes = Blueprint("inbox", __name__)
-    watch = InboxWatch(bus.ledger)
-    lease = timedelta(seconds=bus.settings.lease_seconds)
 
     @routes.get("/v1/inbox")
     @describe(
@@ -77,13 +50,9 @@ def inbox_surface(bus: Bus) -> Blueprint:
         """Long poll. Each delivery is yours until `lease_until`; acknowledge it by then, or it is handed out again."""
         if request.method == "HEAD":  # Flask adds it to every GET, and this one hands out leases
             raise MethodNotAllowed(valid_methods=["GET", "OPTIONS"])
-        system = _own_inbox(bus)
+        principal = identified_caller(bus)
         wait, most = _query_number("wait", 0, MAX_WAIT_SECONDS), _query_number("max", 50, MAX_DELIVERIES)
-        if wait and not bus.ledger.has_due(system, utc_now()):
-            watch.wait(system, wait)
-        claims = []
-        if bus.ledger.has_due(system, utc_now()):
-            claims = bus.ledger.claim({system: max(1, most)}, utc_now(), lease)
+        claims = bus.inbox.fetch(principal, wait_seconds=wait, most=most)
         return json_response({"deliveries": [_delivery_document(bus, claim) for claim in claims]})
 
     @routes.post("/v1/inbox/<delivery>/ack")
@@ -96,21 +65,7 @@ def inbox_surface(bus: Bus) -> Blueprint:
     )
     def acknowledge(delivery: str) -> Response:
         """Say so only after you have stored the message. Acknowledging twice is answered with 409 the second time."""
-        claim = _own_claim(bus, delivery)
-        now = utc_now()
-        receipt_jws, leaf = bus.evidence.delivered(claim, now)
-        _settle(
-            bus.ledger,
-            Settlement(
-                delivery_id=claim.delivery_id,
-                attempt=claim.attempt,
-                state=State.DELIVERED,
-                started_at=received_at(),
-                finished_at=now,
-                receipt_jws=receipt_jws,
-                leaf=leaf,
-            ),
-        )
+        bus.inbox.acknowledge(identified_caller(bus), delivery, received_at())
         return Response(status=204)
 
     @routes.post("/v1/inbox/<delivery>/nack")
@@ -122,7 +77,7 @@ def inbox_surface(bus: Bus) -> Blueprint:
             "application/json": {
                 "type": "object",
                 "properties": {
-                    "reason": {"type": "string", "maxLength": _MAX_SAID_CHARACTERS},
+                    "reason": {"type": "string", "maxLength": MAX_SAID_CHARACTERS},
                     "final": {"type": "boolean", "description": "true: never send it again"},
                 },
             }
@@ -134,113 +89,10 @@ def inbox_surface(bus: Bus) -> Blueprint:
         """With a reason that the sender and the operator can read. Not final: the service's retry policy decides when
         it comes again."""
         said, final = _nack_body()
-        claim = _own_claim(bus, delivery)
-        now = utc_now()
-        problem = ProviderRejected("refused-by-receiver") if final else ProviderUnavailable("not-acknowledged")
-        service = bus.directory.current().service(claim.service, claim.service_version)
-        decision = decide(
-            problem,
-            service.retry if service else RetryPolicy(),
-            tries=claim.attempt - claim.attempts_before,
-            since=claim.retry_since,
-            now=now,
-            random=random,
-        )
-        facts = problem_facts(problem) or {}
-        _settle(
-            bus.ledger,
-            Settlement(
-                delivery_id=claim.delivery_id,
-                attempt=claim.attempt,
-                state=decision.state,
-                started_at=received_at(),
-                finished_at=now,
-                problem={**facts, "said": said},
-                due_at=decision.due_at,
-                leaf=bus.evidence.dead(claim, now, problem) if decision.state is State.DEAD else None,
-            ),
-        )
+        bus.inbox.give_back(identified_caller(bus), delivery, received_at(), said=said, final=final)
         return Response(status=204)
 
     return routes
-
-
-class InboxWatch:
-    """Lets many long polls wait on one look at the store. Thread-safe."""
-
-    #: The process is told to end: nobody waits any longer, or a long poll would hold it up for a minute. A plain mark,
-    #: because a signal handler sets it.
-    ending: ClassVar[bool] = False
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._mutex = threading.Lock()
-        self._waiting: dict[SystemCode, list[threading.Event]] = defaultdict(list)
-        self._watching = False
-
-    def wait(self, system: SystemCode, seconds: float) -> None:
-        """Return when something is due for the system, at the latest after ``seconds``."""
-        gate = threading.Event()
-        with self._mutex:
-            self._waiting[system].append(gate)
-            if not self._watching:
-                self._watching = True
-                threading.Thread(target=self._watch, name="inbox-watch", daemon=True).start()
-        try:
-            gate.wait(seconds)
-        finally:
-            with self._mutex:
-                self._waiting[system].remove(gate)
-                if not self._waiting[system]:
-                    del self._waiting[system]
-
-    def _watch(self) -> None:
-        while True:
-            with self._mutex:
-                if not self._waiting:
-                    self._watching = False
-                    return
-            due = self._due()
-            with self._mutex:
-                for system in self._waiting.keys() if self.ending else due & self._waiting.keys():
-                    for gate in self._waiting[system]:
-                        gate.set()
-            time.sleep(_WATCH_SECONDS)
-
-    def _due(self) -> set[SystemCode]:
-        now = utc_now()
-        try:
-            return {system for system, due_at in self._ledger.systems_due(now) if due_at <= now}
-        except Exception:  # the store is away for a moment: the next look may find it again
-            log.exception("inbox.watch-failed")
-            return set()
-
-
-def _own_inbox(bus: Bus) -> SystemCode:
-    principal = identified_caller(bus)
-    system = bus.directory.current().system(principal.system)
-    if system is None or system.suspended or system.mode is not DeliveryMode.INBOX:
-        raise NotPermitted("not-an-inbox")
-    return system.code
-
-
-def _own_claim(bus: Bus, delivery: str) -> Claim:
-    """The claim behind ``<delivery id>.<attempt>``. Raises NotFound (not yours), IdempotencyConflict(lease-lost)."""
-    system = _own_inbox(bus)
-    number, _, attempt = delivery.partition(".")
-    if not (number.isdecimal() and attempt.isdecimal() and len(delivery) < 40):
-        raise NotFound("delivery-unknown")
-    claim = bus.ledger.held_claim(int(number), int(attempt))
-    if claim is None:
-        raise IdempotencyConflict("lease-lost")
-    if claim.system != system:
-        raise NotFound("delivery-unknown")
-    return claim
-
-
-def _settle(ledger: Ledger, settlement: Settlement) -> None:
-    if not ledger.settle(settlement):
-        raise IdempotencyConflict("lease-lost")
 
 
 def _delivery_document(bus: Bus, claim: Claim) -> dict[str, Any]:
@@ -283,7 +135,7 @@ def _nack_body() -> tuple[str, bool]:
     said, final = document.get("reason", ""), document.get("final", False)
     if not isinstance(said, str) or not isinstance(final, bool):
         raise Malformed("query-invalid", name="reason")
-    return said[:_MAX_SAID_CHARACTERS], final
+    return said, final
 
 
 def _number(low: int, high: int) -> dict[str, Any]:

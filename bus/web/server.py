@@ -23,10 +23,10 @@ from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderNam
 from gunicorn.workers.ggevent import GeventWorker
 
 from bus.assembly import open_bus
+from bus.inbox import InboxWatch
 from bus.logs import configure_logs, get_logger
 from bus.settings import Settings, load_settings
 from bus.web.app import create_app
-from bus.web.inbox import InboxWatch
 from bus.web.problems import CONTENT_TYPE, problem_document
 from schemas.problem import InternalFailure, Malformed
 
