@@ -14,6 +14,7 @@ and safe under threads.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -105,6 +106,13 @@ class Form:
         if isinstance(self._bridge, Malformed):
             raise self._bridge.with_traceback(None)
         return self._bridge
+
+    @property
+    def json_schema(self) -> Mapping[str, Any]:
+        """What the payload is in JSON; anything, where there is no schema. Raises Malformed(schema-not-bridgeable)."""
+        if self._document is None:
+            return {}
+        return self.bridge().json_schema if isinstance(self._document, str) else self._document
 
     @property
     def is_bridgeable(self) -> bool:
@@ -257,7 +265,16 @@ def element_of(service: Service, side: str) -> str:
     document = service.schema if side == "request" else service.reply_schema
     if named or isinstance(document, str):
         return named
-    return f"{{urn:lgsp:service:{service.code}:{service.version}}}{side}"
+    return f"{{urn:lgsp:service:{service.code}:{service.version}:{side}}}{operation_name(service)}{_SUFFIX[side]}"
+
+
+#: What toolkits expect of a wrapped operation: the request has its name, the reply ``Response`` after it.
+_SUFFIX = {"request": "", "reply": "Response"}
+
+
+def operation_name(service: Service) -> str:
+    """The service as the name of an operation: ``enterprise.filing-status`` is ``EnterpriseFilingStatus``."""
+    return "".join(word.capitalize() for word in re.split(r"[.-]", service.code))
 
 
 class _AsDeclared:

@@ -190,7 +190,7 @@ class Service:
     #: The same for the reply of a request-reply service.
     reply_schema: Mapping[str, Any] | str | None = None
     #: The root of the payload in XML, as ``{namespace}name``; empty: any global element of the XSD, and for a JSON
-    #: Schema ``request`` or ``reply`` in the namespace ``urn:lgsp:service:<code>:<version>``.
+    #: Schema the name that ``registry.contract.element_of`` makes of the service's code.
     element: str = ""
     reply_element: str = ""
     provider: Provider | None = None

@@ -17,7 +17,7 @@ from schemas.problem import Malformed, NotFound
 
 RECEIPT = {"$ref": "#/components/schemas/Receipt"}
 
-_HEADERS = (
+MESSAGE_HEADERS = (
     Parameter(
         name="Lgsp-Manifest",
         place="header",
@@ -52,7 +52,7 @@ def exchange_surface(bus: Bus) -> Blueprint:
         "Exchange",
         "Send one message",
         access="message",
-        parameters=_HEADERS,
+        parameters=MESSAGE_HEADERS,
         body=_ANY_BODY,
         answers={
             202: Answer(meaning="One-way: recorded for good; the receipt proves it", schema=RECEIPT),

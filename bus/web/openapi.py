@@ -22,6 +22,15 @@ _SECURITY: dict[Access, list[dict[str, list[str]]]] = {
     "token": [{"bearer": []}],
     "message": [{"manifest": []}, {"bearer": []}],
 }
+SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "From `POST /v1/oauth/token`"},
+    "manifest": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Lgsp-Manifest",
+        "description": "The sender's manifest of this very message, signed with its registered key",
+    },
+}
 #: Every error of every operation has this body; its meaning by status.
 _PROBLEM_MEANINGS = {
     400: "The request cannot be read",
@@ -78,16 +87,8 @@ def openapi_document(app: Flask, public_url: str) -> dict[str, Any]:
         "tags": [{"name": name} for name in dict.fromkeys(op.tag for _, op in described_rules(app))],
         "paths": paths,
         "components": {
-            "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer", "description": "From `POST /v1/oauth/token`"},
-                "manifest": {
-                    "type": "apiKey",
-                    "in": "header",
-                    "name": "Lgsp-Manifest",
-                    "description": "The sender's manifest of this very message, signed with its registered key",
-                },
-            },
-            "schemas": {name: _component(name, document(name.lower())) for name in ("Manifest", "Receipt", "Problem")},
+            "securitySchemes": SECURITY_SCHEMES,
+            "schemas": {name: component(name, document(name.lower())) for name in ("Manifest", "Receipt", "Problem")},
         },
     }
 
@@ -112,11 +113,11 @@ def _operation(rule: Rule, operation: Operation) -> dict[str, Any]:
         "summary": operation.summary,
         "description": operation.description,
         "security": _SECURITY[operation.access],
-        "parameters": [*_path_parameters(rule), *map(_parameter, operation.parameters)],
+        "parameters": [*_path_parameters(rule), *map(described_parameter, operation.parameters)],
         "responses": {str(status): _response(answer) for status, answer in operation.answers.items()}
-        | {str(status): _problem_response(status) for status in operation.problems},
+        | {str(status): described_problem(status) for status in operation.problems},
     }
-    described["responses"]["default"] = _problem_response(None)
+    described["responses"]["default"] = described_problem(None)
     if operation.body:
         described["requestBody"] = {
             "required": True,
@@ -131,7 +132,7 @@ def _path_parameters(rule: Rule) -> Iterator[dict[str, Any]]:
         yield {"name": name, "in": "path", "required": True, "schema": schema}
 
 
-def _parameter(parameter: Parameter) -> dict[str, Any]:
+def described_parameter(parameter: Parameter) -> dict[str, Any]:
     return {
         "name": parameter.name,
         "in": parameter.place,
@@ -152,7 +153,7 @@ def _response(answer: Answer) -> dict[str, Any]:
     return described
 
 
-def _problem_response(status: int | None) -> dict[str, Any]:
+def described_problem(status: int | None) -> dict[str, Any]:
     described: dict[str, Any] = {
         "description": _PROBLEM_MEANINGS[status] if status else "Any other problem",
         "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
@@ -164,8 +165,8 @@ def _problem_response(status: int | None) -> dict[str, Any]:
     return described
 
 
-def _component(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A normative schema as a component: without its own base URI, so that its references work from here."""
+def component(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema as a component: without its own base URI, so that its references work from here."""
 
     def moved(value: Any) -> Any:
         if isinstance(value, Mapping):
