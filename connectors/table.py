@@ -10,6 +10,7 @@ from connectors.business_registry import BusinessRegistryConnector
 from connectors.http import HttpClient, HttpSettings
 from connectors.national_portal import NationalPortalConnector
 from connectors.one_stop import OneStopConnector
+from connectors.population import PopulationConnector
 from connectors.rest import RestConnector
 from connectors.soap import SoapConnector
 
@@ -25,6 +26,7 @@ CONNECTORS: dict[str, ConnectorFactory] = {
     "national_portal": NationalPortalConnector,
     "one_stop": OneStopConnector,
     "business_registry": BusinessRegistryConnector,
+    "population": PopulationConnector,
 }
 
 

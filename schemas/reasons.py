@@ -805,4 +805,17 @@ REASONS: dict[str, Wording] = {
         "The HTTP operation registered for this service has a '{member}' that cannot be used. Correct its manifest.",
         "Thao tác HTTP đăng ký cho dịch vụ này có '{member}' không dùng được. Hãy sửa khai báo dịch vụ.",
     ),
+    # The population database (connectors/population.py).
+    "officer-missing": Wording(
+        "The question does not say which officer asks: '{member}' is missing or empty, and the population database "
+        "answers named officers only. Fill it in and send again.",
+        "Yêu cầu không nêu cán bộ tra cứu: '{member}' thiếu hoặc trống, mà CSDL dân cư chỉ trả lời cán bộ có mã. "
+        "Hãy điền và gửi lại.",
+    ),
+    "name-not-as-kept": Wording(
+        "The name at '{member}' is not written as the population database keeps names, so it would find nobody. Write "
+        "it in capitals, composed Unicode (NFC), Đ as U+0110, single spaces; or map the field with text: name.",
+        "Họ tên tại '{member}' không viết đúng cách CSDL dân cư lưu nên sẽ không tìm thấy ai. Hãy viết chữ in hoa, "
+        "Unicode dựng sẵn (NFC), chữ Đ là U+0110, cách nhau một dấu cách; hoặc dùng quy tắc ánh xạ text: name.",
+    ),
 }

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from flask import Flask, Response, abort, jsonify, request
 
-from connectors.sandbox import business_registry, generic, national_portal, one_stop
+from connectors.sandbox import business_registry, generic, national_portal, one_stop, population
 from connectors.sandbox.credentials import open_credentials
 from connectors.sandbox.faults import Dial, read_faults
 from security.keys import KeyDirectory
@@ -61,7 +61,7 @@ class Sandbox:
 
     dial: Dial
     twins: Mapping[str, Twin]
-    #: ``name:password`` by twin.
+    #: ``name:password`` by twin, or more parts in JSON; see credentials.py.
     credentials: Mapping[str, str]
 
     def close(self) -> None:
@@ -82,6 +82,7 @@ def create_sandbox(config: SandboxConfig) -> Flask:
         business_registry.NAME: business_registry.BusinessRegistryTwin(
             dial, credentials["business_registry"], config.session_seconds, config.wording.get("business_registry")
         ),
+        population.NAME: population.PopulationTwin(dial, credentials["population"], config.wording.get("population")),
         generic.NAME: generic.GenericTwin(dial, credentials["generic"], config.keys),
     }
     app = Flask("lgsp-sandbox", static_folder=None)

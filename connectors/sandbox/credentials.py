@@ -19,11 +19,15 @@ NAMES = {
     "one_stop": "truc-lgsp",
     "business_registry": "truc-lgsp",
     "generic": "truc-lgsp",
+    "population": "truc-lgsp",
 }
+#: Twins that want more than a name and a password: what their random parts are called.
+PARTS = {"population": ("secret", "api_key")}
 
 
 def open_credentials(path: Path) -> Mapping[str, str]:
-    """``name:password`` by twin, from the file or made now with mode 0600.
+    """``name:password`` by twin, from the file or made now with mode 0600; a JSON object of ``user`` and ``PARTS`` for
+    a twin that has them.
 
     This is the form in which connectors take their secret. Raises PermissionError when others can read the file.
     """
@@ -35,9 +39,15 @@ def open_credentials(path: Path) -> Mapping[str, str]:
         known = {}
     missing = NAMES.keys() - known.keys()
     if missing:
-        known |= {twin: f"{NAMES[twin]}:{secrets.token_urlsafe(24)}" for twin in sorted(missing)}
+        known |= {twin: _made(twin) for twin in sorted(missing)}
         _write(path, known)
     return known
+
+
+def _made(twin: str) -> str:
+    if twin not in PARTS:
+        return f"{NAMES[twin]}:{secrets.token_urlsafe(24)}"
+    return json.dumps({"user": NAMES[twin], **{part: secrets.token_urlsafe(24) for part in PARTS[twin]}})
 
 
 def _write(path: Path, known: Mapping[str, str]) -> None:
