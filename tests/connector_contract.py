@@ -23,7 +23,7 @@ from connectors.http import HttpClient
 from connectors.sandbox.app import Sandbox, SandboxConfig, create_sandbox
 from connectors.sandbox.faults import Fault
 from connectors.table import CONNECTORS
-from registry.model import Endpoint
+from registry.model import Endpoint, HttpCall, SoapCall
 from schemas.identifiers import AgencyCode, MessageId, ServiceCode
 from schemas.message import Manifest, sha256_hex
 from schemas.moment import utc_now
@@ -43,7 +43,15 @@ RECEIVER = AgencyCode("H99.16")
 KEY = SigningKey.generate()
 
 
-def parcel_of(service: str, payload: Any, *, message_id: str | None = None, at: datetime | None = None) -> Parcel:
+def parcel_of(
+    service: str,
+    payload: Any,
+    *,
+    message_id: str | None = None,
+    at: datetime | None = None,
+    content_type: str = "application/json",
+    call: SoapCall | HttpCall | None = None,
+) -> Parcel:
     """A signed message of the test agency on its way to the test receiver."""
     body = payload if isinstance(payload, bytes) else json.dumps(payload, ensure_ascii=False).encode()
     manifest = Manifest(
@@ -53,7 +61,7 @@ def parcel_of(service: str, payload: Any, *, message_id: str | None = None, at: 
         service=ServiceCode(service),
         service_version=1,
         issued_at=(at or utc_now()).replace(microsecond=0),
-        content_type="application/json",
+        content_type=content_type,
         body_sha256=sha256_hex(body),
         body_length=len(body),
     )
@@ -64,6 +72,7 @@ def parcel_of(service: str, payload: Any, *, message_id: str | None = None, at: 
         body=body,
         receiver=RECEIVER,
         traceparent=f"00-{uuid.uuid4().hex}-{uuid.uuid4().hex[:16]}-01",
+        call=call,
     )
 
 
@@ -102,6 +111,9 @@ class Binding:
     logs_in: bool = True
     #: Form of the secret, from ``name:password``.
     secret_of: Callable[[str], str] = str
+    #: What the payload is written in, and the provider's operation that takes it.
+    content_type: str = "application/json"
+    call: SoapCall | HttpCall | None = None
 
 
 class Rig:
@@ -119,7 +131,8 @@ class Rig:
         )
 
     def parcel(self, number: int = 1) -> Parcel:
-        return parcel_of(self.binding.service, self.binding.payload(number))
+        bound = self.binding
+        return parcel_of(bound.service, bound.payload(number), content_type=bound.content_type, call=bound.call)
 
     def deliver(self, parcel: Parcel | None = None, **changes: Any) -> Any:
         return self.connector.deliver(parcel or self.parcel(), replace(self.endpoint, **changes), self.secret)

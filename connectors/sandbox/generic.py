@@ -1,5 +1,6 @@
-"""A plain REST receiver: takes any POST below ``/generic/``, counts repeats by Idempotency-Key, and checks
-``Lgsp-Manifest`` against the body when it is given keys."""
+"""A plain receiver: takes any POST below ``/generic/``, counts repeats by Idempotency-Key, and checks
+``Lgsp-Manifest`` against the body when it is given keys. Below ``/generic/soap/`` it speaks SOAP 1.1 and 1.2; its WSDL
+is at ``/generic/soap``."""
 
 from __future__ import annotations
 
@@ -9,11 +10,13 @@ from typing import Any
 
 from flask import Blueprint, Flask, Response, jsonify, request
 
+from connectors.sandbox import generic_soap
 from connectors.sandbox.faults import Dial
 from connectors.sandbox.sessions import same_secret
 from schemas.message import sha256_hex
 from schemas.moment import utc_now
 from schemas.problem import Problem
+from schemas.soap import read_soap, version_of
 from security.keys import KeyDirectory
 from security.signing import verify_manifest
 
@@ -38,6 +41,8 @@ class GenericTwin:
     def register(self, app: Flask) -> None:
         routes = Blueprint(NAME, __name__, url_prefix="/generic")
         routes.post("/<path:where>")(self._receive)
+        routes.post("/soap/<operation>")(self._receive_soap)
+        routes.get("/soap")(_wsdl)
         app.register_blueprint(routes)
 
     def state(self) -> Mapping[str, Any]:
@@ -50,21 +55,56 @@ class GenericTwin:
             self._counts = dict.fromkeys(self._counts, 0)
 
     def _receive(self, where: str) -> Response:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme and not (scheme == "Bearer" and same_secret(token, self._token)):
+        if not self._knows_caller():
             return _answer(401, {"error": "Token không hợp lệ"})
         body = request.get_data()
-        return self._dial.apply(NAME, where, lambda: self._taken(where, body), lambda c, m: _answer(422, {"error": m}))
+        return self._dial.apply(
+            NAME,
+            where,
+            lambda: _answer(*self._taken(where, body, self._verdict(sha256_hex(body)))),
+            lambda c, m: _answer(422, {"error": m}),
+        )
 
-    def _taken(self, where: str, body: bytes) -> Response:
+    def _receive_soap(self, operation: str) -> Response:
+        if not self._knows_caller():
+            return _answer(401, {"error": "Token không hợp lệ"})
+        body = request.get_data()
+        version = version_of(request.content_type or "")
+
+        def take() -> Response:
+            try:
+                envelope = read_soap(body, request.content_type or "", request.headers.get("SOAPAction"))
+            except Problem as problem:
+                return _soap(500, generic_soap.fault(version, "Client", problem.reason))
+            if envelope.payload.tag != generic_soap.REQUEST:
+                return _soap(500, generic_soap.fault(version, "Client", "Thao tác không có"))
+            # The manifest is over the payload's bytes as its sender wrote them, which an envelope does not keep apart.
+            status, document = self._taken(f"soap/{operation}", body, None)
+            if status != 200:
+                return _soap(500, generic_soap.fault(version, "Client", document["error"]))
+            return _soap(200, generic_soap.answer(version, duplicate=document["duplicate"]))
+
+        def refuse(code: str, message: str) -> Response:
+            return _soap(500, generic_soap.fault(version, "Client", f"{code} {message}"))
+
+        def _soap(status: int, content: bytes) -> Response:
+            return Response(content, status=status, content_type=f"{version.media_type}; charset=utf-8")
+
+        return self._dial.apply(NAME, operation, take, refuse)
+
+    def _knows_caller(self) -> bool:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        return not scheme or (scheme == "Bearer" and same_secret(token, self._token))
+
+    def _taken(self, where: str, body: bytes, verdict: bool | None) -> tuple[int, dict[str, Any]]:
+        """Status and document of the answer to a message that got through; ``verdict`` is on its manifest."""
         key = request.headers.get("Idempotency-Key", "")
         digest = sha256_hex(body)
-        verdict = self._verdict(digest)
         with self._lock:
             if verdict is not None:
                 self._counts["manifests_good" if verdict else "manifests_bad"] += 1
             if verdict is False:
-                return _answer(400, {"error": "Bản kê khai không hợp lệ"})
+                return 400, {"error": "Bản kê khai không hợp lệ"}
             arrival = self._arrivals.get(key)
             if arrival is None:
                 self._counts["received"] += 1
@@ -79,13 +119,13 @@ class GenericTwin:
                         "has_receipt": "Lgsp-Receipt" in request.headers,
                         "traceparent": request.headers.get("traceparent", ""),
                     }
-                return _answer(200, {"received": True, "duplicate": False})
+                return 200, {"received": True, "duplicate": False}
             arrival["times"] += 1
             if arrival["sha256"] != digest:
                 self._counts["conflicts"] += 1
-                return _answer(409, {"error": "Khoá chống trùng đã dùng cho nội dung khác"})
+                return 409, {"error": "Khoá chống trùng đã dùng cho nội dung khác"}
             self._counts["duplicates"] += 1
-            return _answer(200, {"received": True, "duplicate": True})
+            return 200, {"received": True, "duplicate": True}
 
     def _verdict(self, body_sha256: str) -> bool | None:
         """Does the sender's manifest hold and cover this body? None when there are no keys to ask."""
@@ -104,3 +144,8 @@ def _answer(status: int, document: Mapping[str, Any]) -> Response:
     response = jsonify(document)
     response.status_code = status
     return response
+
+
+def _wsdl() -> Response:
+    address = f"{request.url_root}generic/soap/{generic_soap.OPERATION}"
+    return Response(generic_soap.WSDL.replace("{address}", address), content_type="text/xml; charset=utf-8")
