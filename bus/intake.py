@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -20,7 +21,7 @@ from bus.records import NewExchange, Recorded, Refusal
 from registry.access import AccessRequest, Permission, decide
 from registry.directory import LiveDirectory
 from registry.model import Ordering, Pattern, Service
-from schemas.message import Envelope, Message, Receipt
+from schemas.message import AttachedFile, Envelope, Message, Receipt
 from schemas.moment import utc_now
 from schemas.problem import Refused
 from security.identity import Identification
@@ -71,7 +72,7 @@ class Intake:
         try:
             message = self._identify(envelope)  # 2
             permission = self._authorise(message)  # 3
-            self._validate(message, permission.service)  # 4
+            self._validate(message, permission.service, envelope.attached)  # 4
             return self._record(message, permission)  # 5
         except Refused as problem:
             self.refuse(problem, envelope, message)
@@ -100,8 +101,11 @@ class Intake:
         return permission
 
     # 4. Validate: the payload against the contract of its service, attachments present
-    def _validate(self, message: Message, service: Service) -> None:
+    def _validate(self, message: Message, service: Service, attached: Sequence[AttachedFile]) -> None:
         self._directory.current().contract_for(service).check_request(message.body, message.manifest.content_type)
+        for file in attached:
+            if file.content is not None:
+                self._attachments.add(file.reference.sha256, message.manifest.sender, [file.content])
         self._attachments.check_present(message.manifest)
 
     # 5. Record: message, deliveries, outbox and evidence in one transaction

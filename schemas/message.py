@@ -67,6 +67,24 @@ class Principal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttachmentReference:
+    """A file that travels beside the message, named by its digest."""
+
+    sha256: str
+    length: int
+    name: str = ""
+    content_type: str = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachedFile:
+    """A file named in an envelope. ``content``: it came along; None: it was uploaded before."""
+
+    reference: AttachmentReference
+    content: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
     """One arrival, unchecked: the body as received and the headers the bus understands, names in lower case."""
 
@@ -76,20 +94,12 @@ class Envelope:
     received_at: datetime
     #: W3C trace context of this arrival, ``00-<32 hex>-<16 hex>-<2 hex>``.
     traceparent: str
+    #: Files that the sender names beside the payload; a manifest of its own names them as well.
+    attached: tuple[AttachedFile, ...] = ()
 
     @property
     def trace_id(self) -> str:
         return self.traceparent[3:35]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttachmentReference:
-    """A file that travels beside the message, named by its digest."""
-
-    sha256: str
-    length: int
-    name: str = ""
-    content_type: str = "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

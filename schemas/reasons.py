@@ -782,6 +782,18 @@ REASONS: dict[str, Wording] = {
         "The element in the Body names no operation of this address. See the WSDL at the same address with ?wsdl.",
         "Phần tử trong Body không phải là thao tác nào của địa chỉ này. Xem WSDL tại cùng địa chỉ với ?wsdl.",
     ),
+    "attachment-not-in-manifest": Wording(
+        "A file comes with the message and the signed manifest does not name it. Name every attachment and sign again.",
+        "Có tệp gửi kèm mà bản kê khai đã ký không nêu. Hãy nêu đủ tệp đính kèm rồi ký lại.",
+    ),
+    "soap-block-invalid": Wording(
+        "The header block {block} is not as the WSDL describes it. See the part {part} of it.",
+        "Khối tiêu đề {block} không đúng mô tả trong WSDL. Hãy xem phần {part} của khối đó.",
+    ),
+    "soap-attachment-incomplete": Wording(
+        "An attachment has neither its content nor the digest and length of a file uploaded before. Give one of them.",
+        "Tệp đính kèm không có nội dung, cũng không có mã băm và độ dài của tệp đã tải lên. Hãy nêu một trong hai.",
+    ),
     "soap-value-unreadable": Wording(
         "A value in the Body fits its type in the WSDL but is beyond what can be worked with (a date far off, a number "
         "of thousands of digits). Correct it and send again.",
@@ -817,5 +829,159 @@ REASONS: dict[str, Wording] = {
         "it in capitals, composed Unicode (NFC), Đ as U+0110, single spaces; or map the field with text: name.",
         "Họ tên tại '{member}' không viết đúng cách CSDL dân cư lưu nên sẽ không tìm thấy ai. Hãy viết chữ in hoa, "
         "Unicode dựng sẵn (NFC), chữ Đ là U+0110, cách nhau một dấu cách; hoặc dùng quy tắc ánh xạ text: name.",
+    ),
+    # Drafting services from a partner's WSDL or OpenAPI (connectors/importing/).
+    "import-host-not-allowed": Wording(
+        "The description lies on, or refers to, a host that may not be read from here. Put host:port into {setting}, "
+        "or save the files and import them from a folder.",
+        "Bản mô tả nằm ở hoặc tham chiếu tới máy chủ không được phép đọc. Hãy thêm host:port vào {setting} "
+        "hoặc lưu các tệp vào một thư mục rồi nhập từ đó.",
+    ),
+    "import-address-private": Wording(
+        "A host of the description resolves to an address inside the network. If that is meant, put the address itself "
+        "into {setting}; else save the files and import them from a folder.",
+        "Một máy chủ trong bản mô tả trỏ tới địa chỉ nội bộ. Nếu đúng chủ ý, hãy thêm chính địa chỉ đó vào {setting}; "
+        "nếu không, hãy lưu các tệp rồi nhập từ thư mục.",
+    ),
+    "import-place-refused": Wording(
+        "The description refers to a place that is never read: an absolute path, a path out of its folder, a scheme "
+        "other than http and https, or an address with a password. Put the file beside the description.",
+        "Bản mô tả tham chiếu tới nơi không bao giờ được đọc: đường dẫn tuyệt đối, ra ngoài thư mục, giao thức khác "
+        "http/https hoặc địa chỉ kèm mật khẩu. Hãy đặt tệp cạnh bản mô tả.",
+    ),
+    "import-not-found": Wording(
+        "A document of the description cannot be read. Put every file that it refers to in its folder.",
+        "Không đọc được một tài liệu của bản mô tả. Hãy đặt mọi tệp được tham chiếu vào cùng thư mục.",
+    ),
+    "import-not-fetched": Wording(
+        "A host answered with status {status} instead of a document. Redirects are not followed: name the final "
+        "address.",
+        "Máy chủ trả mã {status} thay vì tài liệu. Trục không đi theo chuyển hướng: hãy ghi địa chỉ cuối cùng.",
+    ),
+    "import-not-reachable": Wording(
+        "A host of the description did not answer properly in time. Try again, or save the files and import them from "
+        "a folder.",
+        "Một máy chủ của bản mô tả không trả lời đúng hoặc kịp thời. Hãy thử lại hoặc lưu các tệp rồi nhập từ thư mục.",
+    ),
+    "import-too-large": Wording(
+        "A document of the description has more than {max_bytes} bytes. Import a part of it.",
+        "Một tài liệu của bản mô tả lớn hơn {max_bytes} byte. Hãy nhập từng phần.",
+    ),
+    "import-too-many": Wording(
+        "The description refers to more than {max_documents} documents. Import a part of it.",
+        "Bản mô tả tham chiếu hơn {max_documents} tài liệu. Hãy nhập từng phần.",
+    ),
+    "import-not-wsdl": Wording(
+        "This is not a WSDL 1.1. WSDL 2.0 must be exported as 1.1 by the provider's tools.",
+        "Đây không phải WSDL 1.1. Nếu là WSDL 2.0, hãy xuất lại thành 1.1 bằng công cụ của bên cung cấp.",
+    ),
+    "import-not-a-schema": Wording(
+        "What the description refers to as an XSD is not one that can be understood. Ask the provider for it.",
+        "Tài liệu được tham chiếu như XSD không phải XSD hợp lệ. Hãy xin lại từ bên cung cấp.",
+    ),
+    "import-schema-namespace": Wording(
+        "An included or imported XSD has another target namespace than the one it is included or imported for. "
+        "Correct one of the two.",
+        "XSD được đưa vào có targetNamespace khác với không gian tên khi tham chiếu. Hãy sửa một trong hai.",
+    ),
+    "import-schema-redefined": Wording(
+        "An XSD uses redefine or override, which is not supported. Write the final types in their place.",
+        "XSD dùng redefine hoặc override, chưa được hỗ trợ. Hãy viết thẳng kiểu cuối cùng.",
+    ),
+    "import-schema-conflict": Wording(
+        "Two XSDs of the description define the same name in different ways. Ask the provider which one holds.",
+        "Hai XSD của bản mô tả định nghĩa cùng một tên theo hai cách khác nhau. Hãy hỏi bên cung cấp bản nào đúng.",
+    ),
+    "import-schema-missing": Wording(
+        "The types need something that no XSD of the description defines. Add the missing XSD, and the schemaLocation "
+        "that leads to it.",
+        "Kiểu dữ liệu cần một định nghĩa không có trong XSD nào. Hãy bổ sung XSD còn thiếu và schemaLocation tới nó.",
+    ),
+    "import-wsdl-element-unknown": Wording(
+        "A message names an element that no XSD of the description defines. Check the target namespace of the types.",
+        "Thông điệp nêu phần tử không có trong XSD nào. Hãy kiểm tra targetNamespace của phần types.",
+    ),
+    "import-wsdl-encoded": Wording(
+        "The operation uses SOAP encoding, which the bus does not speak. Ask the provider for document/literal.",
+        "Thao tác dùng SOAP encoding mà trục không hỗ trợ. Hãy đề nghị bên cung cấp dùng document/literal.",
+    ),
+    "import-wsdl-mime": Wording(
+        "The operation sends its message in several MIME parts, which the bus does not speak. Ask for plain SOAP.",
+        "Thao tác gửi thông điệp nhiều phần MIME mà trục không hỗ trợ. Hãy đề nghị dùng SOAP thường.",
+    ),
+    "import-wsdl-overloaded": Wording(
+        "Several operations of the port have this name, so a message does not tell which one is meant. Ask the "
+        "provider to rename them.",
+        "Nhiều thao tác cùng tên trong một cổng nên không phân biệt được. Hãy đề nghị bên cung cấp đổi tên.",
+    ),
+    "import-wsdl-direction": Wording(
+        "The operation begins with the provider's message, or has none from the consumer. Only one-way and "
+        "request-reply operations become services.",
+        "Thao tác do bên cung cấp gửi trước hoặc không có thông điệp vào. Chỉ thao tác một chiều và hỏi-đáp "
+        "mới thành dịch vụ.",
+    ),
+    "import-not-openapi": Wording(
+        "This is not an OpenAPI description in JSON or YAML that can be understood (YAML anchors are not read).",
+        "Đây không phải bản mô tả OpenAPI hợp lệ dạng JSON hoặc YAML (không đọc anchor của YAML).",
+    ),
+    "import-openapi-version": Wording(
+        "Only OpenAPI 3.0 and 3.1 are read. Convert the description to one of them first.",
+        "Chỉ đọc OpenAPI 3.0 và 3.1. Hãy chuyển bản mô tả sang một trong hai phiên bản này.",
+    ),
+    "import-openapi-reference": Wording(
+        "A $ref leads to nothing that can be used here, or schemas name themselves ($id, $anchor, $dynamicRef). Write "
+        "the schema in components, or correct the reference.",
+        "Một $ref không dẫn tới nội dung dùng được, hoặc lược đồ tự đặt tên ($id, $anchor, $dynamicRef). "
+        "Hãy đưa lược đồ vào components hoặc sửa tham chiếu.",
+    ),
+    "import-openapi-loop": Wording(
+        "A schema consists of itself: its $ref or allOf leads back without a property or item between. Correct it.",
+        "Một lược đồ chỉ gồm chính nó ($ref hoặc allOf quay lại mà không qua thuộc tính hay phần tử). Hãy sửa lại.",
+    ),
+    "import-openapi-schema": Wording(
+        "A schema of the operation is not written as OpenAPI demands. Correct it.",
+        "Một lược đồ của thao tác không đúng quy định của OpenAPI. Hãy sửa lại.",
+    ),
+    "import-openapi-method": Wording(
+        "Only get, post, put, patch and delete become services.",
+        "Chỉ các phương thức get, post, put, patch và delete mới thành dịch vụ.",
+    ),
+    "import-openapi-file": Wording(
+        "The operation sends or returns files (multipart or binary), which travel as attachments on the bus. Ask the "
+        "provider for an operation that takes JSON.",
+        "Thao tác gửi hoặc trả tệp (multipart hoặc nhị phân); trên trục, tệp đi dạng đính kèm. Hãy đề nghị bên cung cấp "
+        "thao tác nhận JSON.",
+    ),
+    "import-openapi-body": Wording(
+        "The operation takes or answers something other than application/json. Ask the provider for JSON.",
+        "Thao tác nhận hoặc trả dạng khác application/json. Hãy đề nghị bên cung cấp dùng JSON.",
+    ),
+    "import-openapi-parameter": Wording(
+        "The parameter '{name}' cannot be sent: it is an object, a list outside the query, a cookie, described by a "
+        "media type, or of a style that is not the usual one.",
+        "Không gửi được tham số '{name}': là đối tượng, danh sách ngoài query, cookie, mô tả bằng kiểu nội dung hoặc "
+        "có style khác thường.",
+    ),
+    "import-openapi-parameter-twice": Wording(
+        "The name '{name}' stands for two parameters in different places, so a payload cannot hold both.",
+        "Tên '{name}' dùng cho hai tham số ở hai nơi nên dữ liệu không chứa được cả hai.",
+    ),
+    "import-openapi-path": Wording(
+        "The path and its parameters do not fit together. Declare every name in braces as a path parameter.",
+        "Đường dẫn và các tham số của nó không khớp nhau. Hãy khai báo mọi tên trong ngoặc nhọn là tham số path.",
+    ),
+    "import-openapi-servers": Wording(
+        "The operation lies on a server of its own. Import it alone (--select) with --endpoint-url.",
+        "Thao tác nằm trên máy chủ riêng. Hãy nhập riêng thao tác này (--select) kèm --endpoint-url.",
+    ),
+    "import-code-taken": Wording(
+        "Another operation of the description gets the same code. Import it alone (--select) with another --prefix.",
+        "Một thao tác khác của bản mô tả có cùng mã. Hãy nhập riêng thao tác này (--select) với --prefix khác.",
+    ),
+    "import-code-invalid": Wording(
+        "No service code can be made of the prefix and the operation's name. Choose another --prefix: words of a-z and "
+        "0-9 with dots or hyphens between them, short enough for 100 characters in all.",
+        "Không lập được mã dịch vụ từ tiền tố và tên thao tác. Hãy chọn --prefix khác: chữ a-z, số 0-9, ngăn bằng dấu "
+        "chấm hoặc gạch nối, tổng cộng không quá 100 ký tự.",
     ),
 }

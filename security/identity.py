@@ -114,6 +114,8 @@ class Identification:
         if digest.hexdigest() != manifest.body_sha256:
             raise NotIdentified("body-digest-mismatch")
         _check_content_digest(envelope.headers, digest.digest())
+        if not {file.reference.sha256 for file in envelope.attached} <= {a.sha256 for a in manifest.attachments}:
+            raise Malformed("attachment-not-in-manifest")
         return Message(
             manifest=manifest,
             manifest_jws=jws,
@@ -166,6 +168,7 @@ class Identification:
             purpose=_plain_text("lgsp-purpose", headers.get("lgsp-purpose", "")),
             dossier=DossierCode(dossier) if dossier else None,
             user=_plain_text("lgsp-user", headers.get("lgsp-user", "")),
+            attachments=tuple(file.reference for file in envelope.attached),
             attested_means=principal.means,
             attested_system=principal.system,
         )
