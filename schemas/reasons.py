@@ -984,4 +984,72 @@ REASONS: dict[str, Wording] = {
         "Không lập được mã dịch vụ từ tiền tố và tên thao tác. Hãy chọn --prefix khác: chữ a-z, số 0-9, ngăn bằng dấu "
         "chấm hoặc gạch nối, tổng cộng không quá 100 ký tự.",
     ),
+    # WS-Security signatures (security/ws_security.py).
+    "ws-security-parts": Wording(
+        "The Security header must have one BinarySecurityToken, one Timestamp and one Signature, and nothing else. "
+        "Correct it.",
+        "Tiêu đề Security phải có đúng một BinarySecurityToken, một Timestamp và một Signature. Hãy sửa lại.",
+    ),
+    "ws-security-token": Wording(
+        "The BinarySecurityToken is not an X.509 certificate (ValueType …#X509v3) in base64 with a P-256 key or an RSA "
+        "key of 2048 to 4096 bits. Send the registered certificate.",
+        "BinarySecurityToken không phải chứng thư X.509 (ValueType …#X509v3) dạng base64 với khóa P-256 hoặc RSA từ "
+        "2048 đến 4096 bit. Hãy gửi chứng thư đã đăng ký.",
+    ),
+    "ws-security-certificate-unknown": Wording(
+        "The certificate in the Security header is not registered for any system in good standing. Register it, or "
+        "sign with a registered one.",
+        "Chứng thư trong tiêu đề Security chưa được đăng ký cho hệ thống nào đang hoạt động. Hãy đăng ký hoặc ký bằng "
+        "chứng thư đã đăng ký.",
+    ),
+    "ws-security-timestamp": Wording(
+        "The Timestamp must have Created, then Expires at most {limit_seconds} seconds later, both with a time zone. "
+        "Correct it.",
+        "Timestamp phải có Created rồi Expires sau đó tối đa {limit_seconds} giây, đều có múi giờ. Hãy sửa lại.",
+    ),
+    "ws-security-expired": Wording(
+        "The message's Timestamp has expired. Check the clock and sign again.",
+        "Timestamp của thông điệp đã hết hạn. Hãy kiểm tra đồng hồ và ký lại.",
+    ),
+    "ws-security-from-future": Wording(
+        "The message's Timestamp was created more than {limit_seconds} seconds in the future. Check the clock and sign "
+        "again.",
+        "Timestamp của thông điệp vượt quá {limit_seconds} giây trong tương lai. Hãy kiểm tra đồng hồ và ký lại.",
+    ),
+    "ws-security-signature-form": Wording(
+        "The signature's form is not taken: references by wsu:Id, each once and at most eight, KeyInfo with one direct "
+        "reference to the BinarySecurityToken, no objects. Correct the toolkit's settings.",
+        "Dạng chữ ký không được chấp nhận: chỉ tham chiếu theo wsu:Id, mỗi phần một lần và tối đa tám, KeyInfo tham "
+        "chiếu trực tiếp BinarySecurityToken, không có Object. Hãy sửa cấu hình công cụ ký.",
+    ),
+    "ws-security-algorithm": Wording(
+        "The signature must use ECDSA-SHA256, RSA-SHA256 or RSA-PSS-SHA256, as fits the certificate's key, and digests "
+        "SHA-256, SHA-384 or SHA-512. Correct the toolkit's settings.",
+        "Chữ ký phải dùng ECDSA-SHA256, RSA-SHA256 hoặc RSA-PSS-SHA256 phù hợp khóa của chứng thư, và mã băm SHA-256, "
+        "SHA-384 hoặc SHA-512. Hãy sửa cấu hình công cụ ký.",
+    ),
+    "ws-security-canonicalization": Wording(
+        "The signature must use exclusive C14N without comments everywhere and no other transform. Correct the "
+        "toolkit's settings.",
+        "Chữ ký phải dùng exclusive C14N không chú thích ở mọi chỗ và không có phép biến đổi nào khác. Hãy sửa cấu "
+        "hình công cụ ký.",
+    ),
+    "ws-security-not-signed": Wording(
+        "The element {part} of this message is missing or not covered by its signature. Sign it under its own wsu:Id.",
+        "Phần tử {part} của thông điệp thiếu hoặc không được chữ ký bao phủ. Hãy ký phần tử đó theo wsu:Id của nó.",
+    ),
+    "ws-security-signature-invalid": Wording(
+        "The signature does not hold. Sign last, and send exactly what was signed.",
+        "Chữ ký không hợp lệ. Hãy ký ở bước cuối và gửi đúng nội dung đã ký.",
+    ),
+    "ws-security-replayed": Wording(
+        "A message with this very signature has been used. Sign each call anew.",
+        "Chữ ký này đã được sử dụng. Hãy ký lại cho mỗi lần gọi.",
+    ),
+    "soap-exchange-invalid": Wording(
+        "The header block Exchange has one each of Service, MessageId, Dossier, Purpose and User, any number of "
+        "Receiver, in its own namespace and with text alone. Correct it.",
+        "Khối tiêu đề Exchange chỉ có Service, MessageId, Dossier, Purpose, User mỗi loại một lần và các Receiver, "
+        "đúng không gian tên và chỉ chứa văn bản. Hãy sửa lại.",
+    ),
 }
