@@ -28,7 +28,7 @@ import ssl
 import termios
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -69,11 +69,20 @@ class HttpSettings:
     key_file: str = ""
 
 
-class HttpClient:
-    """Calls partners over HTTP/1.1. One instance serves all threads of a process; forks must make their own."""
+#: The addresses to try for a host and port, in this order. What it raises, other than OSError, reaches the caller.
+Resolve = Callable[[str, int], Sequence[str]]
 
-    def __init__(self, settings: HttpSettings | None = None) -> None:
+
+class HttpClient:
+    """Calls partners over HTTP/1.1. One instance serves all threads of a process; forks must make their own.
+
+    With ``resolve`` the addresses that it returns are the ones connected to: there is no second resolution that could
+    answer otherwise. TLS still verifies the certificate for the host's name.
+    """
+
+    def __init__(self, settings: HttpSettings | None = None, *, resolve: Resolve | None = None) -> None:
         self._settings = settings or HttpSettings()
+        self._resolve = resolve or _as_named
         self._origins: dict[str, _Origin] = {}
         self._lock = threading.Lock()
 
@@ -159,7 +168,7 @@ class HttpClient:
         with self._lock:
             origin = self._origins.get(text)
             if origin is None:
-                origin = self._origins[text] = _Origin(text, self._settings)
+                origin = self._origins[text] = _Origin(text, self._settings, self._resolve)
             return origin
 
 
@@ -258,7 +267,7 @@ _NOTHING = bytes(4)
 class _Origin:
     """One scheme, host and port, with the connections kept to it. Safe under threads."""
 
-    def __init__(self, text: str, settings: HttpSettings) -> None:
+    def __init__(self, text: str, settings: HttpSettings, resolve: Resolve) -> None:
         """Raises ProviderUnavailable(endpoint-invalid) for what is no plain ``http(s)://host[:port]``."""
         try:
             place = urlsplit(text)
@@ -269,6 +278,7 @@ class _Origin:
         if not plain or not re.fullmatch(r"[!-~]+", place.netloc):
             raise ProviderUnavailable("endpoint-invalid", setting="url")
         self._host = place.hostname or ""
+        self._resolve = resolve
         self.host_header = place.netloc
         self._tls = _tls_context(settings) if place.scheme == "https" else None
         self._kept_connections = settings.kept_connections
@@ -300,7 +310,7 @@ class _Origin:
 
     def _connect(self, deadline: float) -> _Connection:
         try:
-            plain = socket.create_connection((self._host, self._port), timeout=_left(deadline))
+            plain = self._open_socket(deadline)
         except TimeoutError:
             raise
         except (OSError, UnicodeError) as error:
@@ -315,6 +325,24 @@ class _Origin:
         except BaseException:
             plain.close()
             raise
+
+
+    def _open_socket(self, deadline: float) -> socket.socket:
+        """A connection to the first address that takes one. Raises what the last one said."""
+        refused: OSError = OSError("no address")
+        for address in self._resolve(self._host, self._port):
+            try:
+                return socket.create_connection((address, self._port), timeout=_left(deadline))
+            except TimeoutError:
+                raise
+            except OSError as error:
+                refused = error
+        raise refused
+
+
+def _as_named(host: str, _port: int) -> Sequence[str]:
+    """The name itself: the system resolves it and tries its addresses in turn."""
+    return (host,)
 
 
 def _tls_context(settings: HttpSettings) -> ssl.SSLContext:
