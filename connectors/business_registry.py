@@ -20,20 +20,18 @@ Endpoint settings: ``token_path``, ``api_path``, ``headers``, ``operations``. Th
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
 from urllib.parse import urlencode
 
 from connectors.base import Parcel, Reply
-from connectors.http import Deadline, HttpClient, check_status
-from connectors.one_stop import place, read_token
-from connectors.partner_json import name_and_password, operation_of, payload_object, reply_object, setting_text
+from connectors.http import HttpClient, check_status
+from connectors.oauth2 import TokenCalls, place
+from connectors.partner_json import operation_of, payload_object, reply_object, setting_text
 from connectors.rest import fixed_headers, kept
-from connectors.sessions import Sessions
 from registry.model import Endpoint
-from schemas.problem import InvalidReply, ProviderRejected, ProviderUnavailable
+from schemas.problem import InvalidReply, ProviderRejected
 
 OPERATIONS = {
     "enterprise.detail": "chiTietDoanhNghiep",
@@ -57,51 +55,36 @@ class BusinessRegistryConnector:
 
     def __init__(self, http: HttpClient) -> None:
         self._http = http
-        self._sessions = Sessions()
+        self._calls = TokenCalls(http)
 
     def deliver(self, parcel: Parcel, endpoint: Endpoint, secret: bytes | None) -> Reply:
         """See :class:`connectors.base.Connector`."""
         operation = operation_of(parcel, endpoint, OPERATIONS)
         query = query_of(operation, payload_object(parcel))
-        name_and_password(secret)
-        credential = secret or b""
-        deadline = Deadline(endpoint.timeout_seconds)
         api = setting_text(endpoint, "api_path", "apiCSDLDKDN").strip("/")
-        for _ in range(2):
-            token = self._sessions.get(endpoint, credential, lambda: self._fetch_token(endpoint, credential, deadline))
-            reply = self._http.request(
+        reply = self._calls.make(
+            lambda authorization, seconds: self._http.request(
                 "GET",
                 f"{endpoint.url.rstrip('/')}/{api}/{operation}?{query}",
                 headers={
                     **fixed_headers(endpoint),
                     "Accept": "application/json",
-                    "Authorization": f"Bearer {token}",
+                    "Authorization": authorization,
                     "Idempotency-Key": parcel.manifest.message_id,
                     "traceparent": parcel.traceparent,
                 },
-                timeout_seconds=deadline.remaining(),
-            )
-            if reply.status != 401:
-                return kept(_readable(check_status(reply)))
-            self._sessions.forget(endpoint, credential, token)
-        raise ProviderUnavailable("provider-login-failed")
+                timeout_seconds=seconds,
+            ),
+            endpoint,
+            secret,
+            token_url=place(endpoint, "token_path", "token"),
+            headers=fixed_headers(endpoint),
+            form="grant_type=client_credentials",
+        )
+        return kept(_readable(check_status(reply)))
 
     def close(self) -> None:
         self._http.close()
-
-    def _fetch_token(self, endpoint: Endpoint, secret: bytes, deadline: Deadline) -> tuple[str, float | None]:
-        reply = self._http.request(
-            "POST",
-            place(endpoint, "token_path", "token"),
-            headers={
-                **fixed_headers(endpoint),
-                "Authorization": f"Basic {base64.b64encode(secret.strip()).decode('ascii')}",
-                "Content-Type": "application/x-www-form-urlencoded",
-            },
-            body=b"grant_type=client_credentials",
-            timeout_seconds=deadline.remaining(),
-        )
-        return read_token(reply)
 
 
 def query_of(operation: str, payload: Mapping[str, Any]) -> str:

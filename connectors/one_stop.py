@@ -17,27 +17,24 @@ Endpoint settings: ``token_path``, ``profile_path``, ``headers``. The secret is 
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from connectors.base import Parcel, Reply
-from connectors.http import Deadline, HttpClient, check_status
+from connectors.http import HttpClient, check_status
+from connectors.oauth2 import TokenCalls, place
 from connectors.partner_json import (
     is_success,
-    name_and_password,
     operation_of,
     payload_object,
     reply_object,
-    setting_text,
     shown_code,
 )
 from connectors.rest import fixed_headers, kept, message_headers
-from connectors.sessions import Sessions
 from registry.model import Endpoint
 from schemas.codec import write_json
-from schemas.problem import InvalidReply, ProviderRejected, ProviderUnavailable
+from schemas.problem import ProviderRejected
 
 OPERATIONS = {"dossier.transfer": "profile", "dossier.supplement": "profile", "dossier.result": "profile"}
 PORTAL_DATE = "%Y%m%d%H%M%S"
@@ -49,67 +46,34 @@ class OneStopConnector:
 
     def __init__(self, http: HttpClient) -> None:
         self._http = http
-        self._sessions = Sessions()
+        self._calls = TokenCalls(http)
 
     def deliver(self, parcel: Parcel, endpoint: Endpoint, secret: bytes | None) -> Reply:
         """See :class:`connectors.base.Connector`."""
         operation_of(parcel, endpoint, OPERATIONS)
         body = profile_bytes(parcel)
-        name_and_password(secret)
-        credential = secret or b""
-        deadline = Deadline(endpoint.timeout_seconds)
-        for _ in range(2):
-            token = self._sessions.get(endpoint, credential, lambda: self._fetch_token(endpoint, credential, deadline))
-            reply = self._http.request(
+        reply = self._calls.make(
+            lambda authorization, seconds: self._http.request(
                 "POST",
                 place(endpoint, "profile_path", "profile"),
                 headers={
                     **fixed_headers(endpoint),
                     **message_headers(parcel),
                     "Content-Type": "application/json",
-                    "Authorization": f"Bearer {token}",
+                    "Authorization": authorization,
                 },
                 body=body,
-                timeout_seconds=deadline.remaining(),
-            )
-            if reply.status != 401:
-                return kept(_judged(check_status(reply)))
-            self._sessions.forget(endpoint, credential, token)
-        raise ProviderUnavailable("provider-login-failed")
+                timeout_seconds=seconds,
+            ),
+            endpoint,
+            secret,
+            token_url=place(endpoint, "token_path", "token"),
+            headers=fixed_headers(endpoint),
+        )
+        return kept(_judged(check_status(reply)))
 
     def close(self) -> None:
         self._http.close()
-
-    def _fetch_token(self, endpoint: Endpoint, secret: bytes, deadline: Deadline) -> tuple[str, float | None]:
-        reply = self._http.request(
-            "POST",
-            place(endpoint, "token_path", "token"),
-            headers={
-                **fixed_headers(endpoint),
-                "Authorization": f"Basic {base64.b64encode(secret.strip()).decode('ascii')}",
-            },
-            body=b"",
-            timeout_seconds=deadline.remaining(),
-        )
-        return read_token(reply)
-
-
-def place(endpoint: Endpoint, setting: str, default: str) -> str:
-    """The URL of one of the partner's paths."""
-    return f"{endpoint.url.rstrip('/')}/{setting_text(endpoint, setting, default).lstrip('/')}"
-
-
-def read_token(reply: Reply) -> tuple[str, float | None]:
-    """Token and life in seconds of an ``access_token`` answer. A refused login may pass (an operator renews the
-    credential), so it is ProviderUnavailable and the messages wait."""
-    if reply.status in (400, 401, 403):
-        raise ProviderUnavailable("provider-login-failed")
-    document = reply_object(check_status(reply))
-    token, seconds = document.get("access_token"), document.get("expires_in")
-    if not isinstance(token, str) or not token.isascii() or not token.isprintable():
-        raise InvalidReply("reply-not-readable")
-    # Nine tenths of the life: a token must not end on its way.
-    return token, float(seconds) * 0.9 if isinstance(seconds, int) and seconds > 0 else None
 
 
 def profile_bytes(parcel: Parcel) -> bytes:

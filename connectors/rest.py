@@ -1,4 +1,4 @@
-"""The generic REST connector: any system that takes a POST.
+"""The generic REST connector: any system that takes a POST, or whose operations OpenAPI describes.
 
 ::
 
@@ -16,9 +16,20 @@
 
 2xx is delivered, and the answer's bytes are kept as they are.
 
-Endpoint settings: ``auth`` is ``none`` (default), ``bearer`` (the secret is the token), ``basic`` (the secret is
-``user:password``) or ``header`` (the secret is the value of the header named by ``auth_header``); ``headers`` are fixed
-extra headers, such as the ``dstcode`` of an X-Road adapter.
+A service that was registered with its HTTP operation (``provider.http``) is called by that method, path, query and body
+instead, with the same headers: see :mod:`connectors.http_call`.
+
+Endpoint settings:
+
+``auth``
+    ``none`` (default); ``bearer``: the secret is the token; ``basic``: the secret is ``user:password``; ``header``: the
+    secret is the value of the header named by ``auth_header``; ``oauth2``: the secret is ``client_id:client_secret``,
+    and a token is fetched for it (client credentials) at ``token_path`` below the endpoint's URL (default ``token``)
+    or at ``token_url``, for a ``scope`` if one is set. A 401 later means one new token.
+``headers``
+    Fixed extra headers, such as the ``dstcode`` of an X-Road adapter. A payload cannot override them.
+``not_found``
+    ``answer``: a 404 to a GET is what the look-up found, and its body is the reply; ``refuse`` (default).
 """
 
 from __future__ import annotations
@@ -27,10 +38,15 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlencode
 
 from connectors.base import Parcel, Reply
 from connectors.http import HttpClient, check_status
-from registry.model import Endpoint
+from connectors.http_call import http_request
+from connectors.oauth2 import TokenCalls, place
+from connectors.partner_json import setting_text
+from registry.model import Endpoint, HttpCall
 from schemas.problem import InvalidReply, ProviderUnavailable
 
 #: What of the answer's headers is worth keeping: evidence and where to look next.
@@ -50,33 +66,98 @@ OWN_HEADERS = frozenset(
         *("idempotency-key", "lgsp-manifest", "lgsp-receipt", "lgsp-receiver", "traceparent"),
     }
 )
+#: What no member of a payload may become: it would change how the request or its answer is read, or who seems to ask.
+NOT_FOR_PAYLOADS = OWN_HEADERS | {
+    *("accept", "accept-encoding", "cookie", "expect", "forwarded", "proxy-authorization", "te", "trailer", "upgrade"),
+    *("user-agent", "via", "x-http-method-override"),
+}
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 #: Visible ASCII and spaces; anything else could end the header and begin another one.
 HEADER_VALUE = re.compile(r"[\x20-\x7e]{1,8192}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes | None
+
+
 class RestConnector:
-    """Posts payloads as they are. Safe under threads; keeps no state but the connections of its HTTP client."""
+    """Posts payloads as they are, or calls operations. Safe under threads; tokens are shared between them."""
 
     def __init__(self, http: HttpClient) -> None:
         self._http = http
+        self._calls = TokenCalls(http)
 
     def deliver(self, parcel: Parcel, endpoint: Endpoint, secret: bytes | None) -> Reply:
         """See :class:`connectors.base.Connector`."""
-        headers = {
-            **fixed_headers(endpoint),
-            **message_headers(parcel),
-            "Content-Type": parcel.manifest.content_type,
-            "Content-Digest": content_digest(parcel.manifest.body_sha256),
-            **authorization(endpoint, secret),
-        }
-        reply = self._http.request(
-            "POST", endpoint.url, headers=headers, body=parcel.body, timeout_seconds=endpoint.timeout_seconds
-        )
+        call = parcel.call
+        request = _described(parcel, endpoint, call) if isinstance(call, HttpCall) else _post(parcel, endpoint)
+        not_found = setting_text(endpoint, "not_found", "refuse")
+        if not_found not in ("refuse", "answer"):
+            raise ProviderUnavailable("endpoint-invalid", setting="not_found")
+        reply = self._send(request, endpoint, secret)
+        if not_found == "answer" and reply.status == 404 and request.method == "GET":
+            return kept(check_digest(reply))
         return kept(check_digest(check_status(reply)))
 
     def close(self) -> None:
         self._http.close()
+
+    def _send(self, request: _Request, endpoint: Endpoint, secret: bytes | None) -> Reply:
+        def call(proof: Mapping[str, str], seconds: float) -> Reply:
+            headers = {**request.headers, **proof}
+            return self._http.request(
+                request.method, request.url, headers=headers, body=request.body, timeout_seconds=seconds
+            )
+
+        if endpoint.settings.get("auth") != "oauth2":
+            return call(authorization(endpoint, secret), endpoint.timeout_seconds)
+        url = setting_text(endpoint, "token_url")
+        return self._calls.make(
+            lambda bearer, seconds: call({"Authorization": bearer}, seconds),
+            endpoint,
+            secret,
+            token_url=url or place(endpoint, "token_path", "token"),
+            # Fixed headers are for the partner; a token server elsewhere may be somebody else's.
+            headers={} if url else fixed_headers(endpoint),
+            form=_token_form(setting_text(endpoint, "scope")),
+        )
+
+
+def _post(parcel: Parcel, endpoint: Endpoint) -> _Request:
+    """The payload as it is."""
+    headers = {
+        **fixed_headers(endpoint),
+        **message_headers(parcel),
+        "Content-Type": parcel.manifest.content_type,
+        "Content-Digest": content_digest(parcel.manifest.body_sha256),
+    }
+    return _Request(method="POST", url=endpoint.url, headers=headers, body=parcel.body)
+
+
+def _described(parcel: Parcel, endpoint: Endpoint, operation: HttpCall) -> _Request:
+    """The operation that the service is registered with."""
+    request = http_request(operation, parcel.body, own_headers=NOT_FOR_PAYLOADS)
+    if "?" in endpoint.url or "#" in endpoint.url:
+        raise ProviderUnavailable("endpoint-invalid", setting="url")
+    base = endpoint.url.rstrip("/") if request.target.startswith("/") else endpoint.url
+    fixed = fixed_headers(endpoint)
+    # Names of headers have no case, and the endpoint's word stands above the payload's.
+    taken = {*(name.lower() for name in fixed), str(endpoint.settings.get("auth_header", "")).lower()}
+    headers = {"Accept": "application/json", **request.headers}
+    headers = {name: value for name, value in headers.items() if name.lower() not in taken}
+    headers |= {**fixed, **message_headers(parcel)}
+    if request.body:
+        headers["Content-Type"] = "application/json"
+        headers["Content-Digest"] = content_digest(hashlib.sha256(request.body).hexdigest())
+    return _Request(method=request.method, url=base + request.target, headers=headers, body=request.body)
+
+
+def _token_form(scope: str) -> str:
+    return urlencode({"grant_type": "client_credentials", **({"scope": scope} if scope else {})})
 
 
 def message_headers(parcel: Parcel) -> dict[str, str]:

@@ -8,10 +8,10 @@
     dd.MM.yyyy          marriage                   MM/yyyy, yyyy         a date of birth known in part
     ddMMyyyy'T'HHmmssZ  document axis              epoch-ms              milliseconds since 1970
 
-Ten forms live in one province (vietnam.md 5.4, P1). The letters are those of Unicode TR 35, that Java and .NET share:
-``yyyy MM dd HH mm ss SSS`` and ``XXX`` (+07:00), ``XX`` or ``Z`` (+0700), ``X`` (+07); ``d M H`` without the leading zero;
-text in single quotes stands for itself, and so does every sign that is no letter. ``fff`` is taken for ``SSS`` and a bare
-``T`` for itself, as in .NET manuals.
+Ten forms live in one province (vietnam.md 5.4, P1). The letters are those of Unicode TR 35: ``yyyy MM dd HH mm ss SSS``
+and ``XXX`` (+07:00), ``XX`` or ``Z`` (+0700), ``X`` (+07); ``d M H`` without the leading zero. Text in single quotes
+stands for itself, and so does every sign that is no letter. ``fff`` is taken for ``SSS`` and a bare ``T`` for itself,
+as in .NET manuals.
 
 Letters that give wrong dates without an error are refused by name: ``hh`` turns half past one in the afternoon into
 half past one at night (P2), ``YYYY`` is the year of the week, ``DD`` the day of the year.
@@ -26,6 +26,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
 from typing import Final
 
 from schemas.moment import VIETNAM
@@ -92,7 +93,7 @@ class DatePattern:
                 numbers.pop("year"),
                 numbers.pop("month", 1),
                 numbers.pop("day", 1),
-                **numbers,  # type: ignore[arg-type]
+                **numbers,
                 microsecond=microsecond,
                 tzinfo=VIETNAM if offset is None else _zone(offset),
             )
@@ -128,13 +129,11 @@ def read_date_pattern(text: str) -> DatePattern:
     letters = [piece for piece, _ in pieces if piece]
     parts = [_LETTERS[piece][0] for piece in letters]
     _check_parts(parts)
-    for (piece, _), (following, _) in zip(pieces, pieces[1:], strict=False):
+    for (piece, _), (following, _) in pairwise(pieces):
         if piece in ("d", "M", "H") and following and following[0] not in "XxZ":
             raise ValueError(f"{piece} needs a sign behind it; write {piece}{piece}")
-    reader = "".join(
-        f"(?P<{_LETTERS[piece][0]}>{_LETTERS[piece][1]})" if piece else re.escape(s) for piece, s in pieces
-    )
-    return DatePattern(text=text, parts=frozenset(parts), _pieces=pieces, _reader=re.compile(reader))
+    reader = re.compile("".join(_expression(piece) if piece else re.escape(plain) for piece, plain in pieces))
+    return DatePattern(text=text, parts=frozenset(parts), _pieces=pieces, _reader=reader)
 
 
 def rewrite_date(value: object, sources: Sequence[DatePattern], targets: Sequence[DatePattern]) -> str | int | None:
@@ -167,6 +166,11 @@ def _pieces_of(text: str) -> tuple[tuple[str, str], ...]:
         else:
             pieces.append(("", piece))
     return tuple(pieces)
+
+
+def _expression(letters: str) -> str:
+    part, digits = _LETTERS[letters]
+    return f"(?P<{part}>{digits})"
 
 
 def _check_parts(parts: Sequence[str]) -> None:
