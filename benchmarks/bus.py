@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,12 +59,17 @@ class RunningBus:
 
 
 def start_bus(
-    home: Path, sink_url: str, *, deliver: bool = True, environment: dict[str, str] | None = None
+    home: Path,
+    sink_url: str,
+    *,
+    deliver: bool = True,
+    environment: dict[str, str] | None = None,
+    more: Sequence[Entry] = (),
 ) -> RunningBus:
-    """Initialise ``home``, register sender, receiver and service, start web and delivery processes."""
+    """Initialise ``home``, register sender, receiver and service (and ``more``), start web and delivery processes."""
     port = free_port()
     variables = {"LGSP_PORT": str(port), "LGSP_LOG_LEVEL": "info", **(environment or {}), "LGSP_HOME": str(home)}
-    _, key = make_home(home, sink_url, variables)
+    _, key = make_home(home, sink_url, variables, more)
     log = (home / "bus.log").open("ab")
     web = start_server(
         "lgsp serve", [sys.executable, "-m", "bus.web.server"], port=port, environment=variables, log=log
@@ -76,16 +82,18 @@ def start_bus(
     return RunningBus(web=web, worker=worker, home=home, key=key)
 
 
-def make_home(home: Path, sink_url: str, variables: dict[str, str] | None = None) -> tuple[Settings, SigningKey]:
+def make_home(
+    home: Path, sink_url: str, variables: dict[str, str] | None = None, more: Sequence[Entry] = ()
+) -> tuple[Settings, SigningKey]:
     """A fresh bus in ``home`` with one sender, whose key is returned, and one receiver at the sink."""
     settings = load_settings(environ={"LGSP_HOME": str(home), **(variables or {})})
     initialise(settings)
     key = SigningKey.generate(name=f"{SENDER}/mot-cua")
-    _register(settings, key, sink_url)
+    _register(settings, key, sink_url, more)
     return settings, key
 
 
-def _register(settings: Settings, key: SigningKey, sink_url: str) -> None:
+def _register(settings: Settings, key: SigningKey, sink_url: str, more: Sequence[Entry]) -> None:
     certificate = read_certificate(key.certificate_pem)
     entries: list[Entry] = [
         Agency(code=AgencyCode("H99"), name="Tỉnh Thử Nghiệm"),
@@ -120,6 +128,7 @@ def _register(settings: Settings, key: SigningKey, sink_url: str) -> None:
             schema=json.loads(SCHEMA.read_text(encoding="utf-8")),
         ),
         Grant(id="bench", service=SERVICE, grantee=SENDER),
+        *more,
     ]
     store = open_store(settings)
     registry = RegistryStore(store.engine)

@@ -55,7 +55,7 @@ def _steps(bus: Bus, envelopes: Sequence[Envelope]) -> dict[str, float]:
     steps = {
         "2 identify (one P-256 verification)": _each(intake._identify, envelopes),
         "3 authorise": _each(intake._authorise, messages),
-        "4 validate (strict JSON, schema)": _each(lambda m: intake._validate(m, service), messages),
+        "4 validate (strict JSON, schema)": _each(lambda m: intake._validate(m, service, ()), messages),
         "5 evidence and receipt (one signature)": _each(lambda m: bus.evidence.accepted(m, utc_now()), messages),
     }
     news = []
