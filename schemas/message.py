@@ -10,15 +10,18 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from schemas.codec import canonical_json
 from schemas.identifiers import AgencyCode, DossierCode, MessageId, ServiceCode, SystemCode
 from schemas.problem import Malformed
+
+if TYPE_CHECKING:
+    from schemas.soap import SoapEnvelope
 
 T = TypeVar("T")
 
@@ -51,6 +54,8 @@ class Means(StrEnum):
     MANIFEST = "manifest"
     TOKEN = "token"  # noqa: S105 - the name of a means, no secret
     CERTIFICATE = "certificate"
+    #: An X.509 signature over Body, Timestamp and the bus's header block of a SOAP message.
+    WS_SECURITY = "ws-security"
     #: A provider that does not sign its replies: the bus itself called its registered endpoint.
     CONNECTION = "connection"
 
@@ -96,6 +101,8 @@ class Envelope:
     traceparent: str
     #: Files that the sender names beside the payload; a manifest of its own names them as well.
     attached: tuple[AttachedFile, ...] = ()
+    #: The SOAP envelope that it came in, for those who identify its sender by it. The body is the payload all the same.
+    soap: SoapEnvelope | None = field(default=None, repr=False, compare=False)
 
     @property
     def trace_id(self) -> str:

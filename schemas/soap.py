@@ -262,6 +262,38 @@ def _strings(found: Any) -> list[str]:
     return found if isinstance(found, list) else []
 
 
+# ---- The bus's own block
+
+
+#: Children of the block Exchange, and the HTTP headers that say the same over REST.
+_EXCHANGE_HEADERS: Final = {
+    f"{{{EXCHANGE_NS}}}{name}": header
+    for name, header in {
+        "Service": "lgsp-service",
+        "Receiver": "lgsp-receiver",
+        "MessageId": "lgsp-message-id",
+        "Dossier": "lgsp-dossier",
+        "Purpose": "lgsp-purpose",
+        "User": "lgsp-user",
+    }.items()
+}
+
+
+def exchange_headers(block: _Element) -> dict[str, str]:
+    """The facts in an Exchange block, named as the HTTP headers of an attested message, several receivers joined by
+    commas. The values are unchecked. Raises Malformed(soap-exchange-invalid)."""
+    headers: dict[str, str] = {}
+    for child in block:
+        name = _EXCHANGE_HEADERS.get(str(child.tag))
+        text = (child.text or "").strip(_BLANK)
+        if name is None or len(child) or (name in headers and name != "lgsp-receiver"):
+            raise Malformed("soap-exchange-invalid")
+        headers[name] = f"{headers[name]},{text}" if name in headers else text
+    if _has_text(block, block):
+        raise Malformed("soap-exchange-invalid")
+    return headers
+
+
 # ---- Partners' answers
 
 

@@ -3,8 +3,8 @@
 Two grades of evidence (``schemas.message.Grade``):
 
 *signed*    the header ``Lgsp-Manifest`` carries the sender's own manifest, signed with a registered key;
-*attested*  the caller shows a bearer token and plain headers; the bus writes the manifest, says in it how the caller
-            was identified, and signs it with its own key.
+*attested*  the caller shows a bearer token and plain headers, or a WS-Security signature over its SOAP message; the
+            bus writes the manifest, says in it how the caller was identified, and signs it with its own key.
 
 The order is a security argument: the cheap look at headers first, then the proof of the sender, and only for a proven
 sender the digest of a body that may be large.
@@ -17,6 +17,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from schemas.identifiers import AgencyCode, DossierCode, MessageId, ServiceCode, SystemCode
@@ -31,9 +32,11 @@ from schemas.message import (
     Principal,
 )
 from schemas.problem import Malformed, NotIdentified, UnknownService
+from schemas.soap import EXCHANGE_BLOCK, SECURITY_BLOCK, SoapEnvelope, exchange_headers
 from security.keys import KeyDirectory
 from security.signing import SignerSource, sign_manifest, split_compact, verify_manifest
 from security.tokens import TokenAuthority
+from security.ws_security import SeenSignatures, verify_ws_security
 
 #: Highest version of a service that is open to callers, None when there is none.
 LatestVersion = Callable[[ServiceCode], int | None]
@@ -42,6 +45,8 @@ LatestVersion = Callable[[ServiceCode], int | None]
 _CONTENT_DIGEST_MEMBER = re.compile(r"\s*([a-z0-9*][a-z0-9_.*-]*)=:([A-Za-z0-9+/]*={0,2}):\s*")
 _MAX_DIGEST_HEADER = 500
 _MAX_PLAIN_TEXT = 100
+#: Facts of a message that a signed Exchange block says or leaves out.
+_SIGNED_FACTS = frozenset({"lgsp-receiver", "lgsp-message-id", "lgsp-dossier", "lgsp-purpose", "lgsp-user"})
 
 
 class Identification:
@@ -67,25 +72,32 @@ class Identification:
         self._latest_version = latest_version
         self._clock_skew_seconds = clock_skew_seconds
         self._allow_rs256 = allow_rs256
+        self._seen_signatures = SeenSignatures()
 
     def identify(self, envelope: Envelope) -> Message:
         """The message in the envelope, its sender proven and its body bound to the manifest.
 
         Raises NotIdentified (unsigned, token-…, key-…, body-digest-mismatch and the others of
-        ``security.signing.verify_manifest``), Malformed for headers that cannot be read, UnknownService when an
-        attested caller names a service without a version and none is open.
+        ``security.signing.verify_manifest`` and ``security.ws_security.verify_ws_security``), Malformed for headers
+        that cannot be read, UnknownService when an attested caller names a service without a version and none is open.
+
+        The first proof that is offered counts: manifest, token, WS-Security. One that fails is not saved by another.
         """
         if "lgsp-manifest" in envelope.headers:
             return self._signed(envelope, envelope.headers["lgsp-manifest"])
-        if "authorization" in envelope.headers:
-            return self._attested(envelope)
-        raise NotIdentified("unsigned")
+        principal = self.identify_caller(envelope.headers, envelope.received_at, envelope.soap)
+        if principal.means is Means.WS_SECURITY:
+            envelope = _with_signed_facts(envelope)
+        return self._attested(envelope, principal)
 
-    def identify_caller(self, headers: Mapping[str, str], now: datetime) -> Principal:
-        """Who asks, for calls that carry no message (status, inbox, attachments): the owner of the bearer token.
+    def identify_caller(self, headers: Mapping[str, str], now: datetime, soap: SoapEnvelope | None = None) -> Principal:
+        """Who asks: the owner of the bearer token, or of the key that signed the SOAP message.
 
-        ``headers`` has lower-case names. Raises NotIdentified(unsigned, token-invalid, token-expired).
+        Alone it serves calls that carry no message (status, inbox, attachments). ``headers`` has lower-case names.
+        Raises NotIdentified: unsigned, token-invalid, token-expired, and those of ``verify_ws_security``.
         """
+        if soap is not None and SECURITY_BLOCK in soap.blocks and "authorization" not in headers:
+            return self._by_signature(soap, now)
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise NotIdentified("unsigned")
@@ -93,6 +105,23 @@ class Identification:
         if not self._admits(principal.system):
             raise NotIdentified("token-invalid")
         return principal
+
+    def _by_signature(self, soap: SoapEnvelope, now: datetime) -> Principal:
+        """Who signed Body, Timestamp and, if there is one, the Exchange block."""
+        block = soap.blocks.get(EXCHANGE_BLOCK)
+        # With a signed id it is a message, which may come again: the answer is its receipt. Anything else counts once.
+        repeatable = block is not None and "lgsp-message-id" in exchange_headers(block)
+        key = verify_ws_security(
+            soap,
+            self._keys,
+            now,
+            self._clock_skew_seconds,
+            signed_blocks=frozenset() if block is None else frozenset({EXCHANGE_BLOCK}),
+            seen=None if repeatable else self._seen_signatures,
+        )
+        if not self._admits(key.system):
+            raise NotIdentified("ws-security-certificate-unknown")
+        return Principal(agency=key.agency, system=key.system, means=Means.WS_SECURITY, key_id=key.key_id)
 
     def _signed(self, envelope: Envelope, jws: str) -> Message:
         # 1. The proof
@@ -127,8 +156,7 @@ class Identification:
             traceparent=envelope.traceparent,
         )
 
-    def _attested(self, envelope: Envelope) -> Message:
-        principal = self.identify_caller(envelope.headers, envelope.received_at)
+    def _attested(self, envelope: Envelope, principal: Principal) -> Message:
         manifest = self._written_manifest(envelope, principal)
         jws = sign_manifest(manifest, self._signer)
         return Message(
@@ -184,6 +212,18 @@ class Identification:
         if latest is None:
             raise UnknownService("no-open-version")
         return service, latest
+
+
+def _with_signed_facts(envelope: Envelope) -> Envelope:
+    """The same arrival, whose facts come from the signed Exchange block and not from HTTP headers, which nobody signed.
+
+    The service alone may stand outside the block: the address of the call names it too.
+    """
+    block = None if envelope.soap is None else envelope.soap.blocks.get(EXCHANGE_BLOCK)
+    if block is None:
+        return envelope
+    kept = {name: value for name, value in envelope.headers.items() if name not in _SIGNED_FACTS}
+    return replace(envelope, headers={**kept, **exchange_headers(block)})
 
 
 def _required(headers: Mapping[str, str], name: str) -> str:

@@ -7,7 +7,7 @@
       <wsu:Timestamp wsu:Id="T">              Created, Expires: at most one hour
       <ds:Signature>
         <ds:SignedInfo>                       exclusive C14N; ECDSA-SHA256, RSA-SHA256 or RSA-PSS-SHA256
-          <ds:Reference URI="#B">             Body, Timestamp and the bus's header block: exclusive C14N, SHA-256 or more
+          <ds:Reference URI="#B">             Body, Timestamp, the bus's block: exclusive C14N, SHA-256 or more
         <ds:SignatureValue>
         <ds:KeyInfo>                          a direct reference to the token, nothing else
 
@@ -40,8 +40,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from lxml import etree
-from signxml import DigestAlgorithm, SignatureConfiguration, SignatureMethod, VerifyResult, XMLVerifier
+from signxml.algorithms import DigestAlgorithm, SignatureMethod
 from signxml.exceptions import SignXMLException
+from signxml.verifier import SignatureConfiguration, VerifyResult, XMLVerifier
 
 from schemas.codec import read_xml
 from schemas.moment import from_wire
@@ -60,7 +61,7 @@ RSA_SHA256: Final = "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256"
 #: RFC 9231, section 2.3.10: PSS with MGF1, SHA-256 in both places and a salt of 32 bytes. Needs no parameters.
 RSA_PSS_SHA256: Final = "http://www.w3.org/2007/05/xmldsig-more#sha256-rsa-MGF1"
 SHA256: Final = "http://www.w3.org/2001/04/xmlenc#sha256"
-_TOKEN_PROFILE: Final = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-x509-token-profile-1.0#X509v3"
+_TOKEN_PROFILE: Final = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-x509-token-profile-1.0#X509v3"  # noqa: S105 - a name
 _BASE64: Final = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-soap-message-security-1.0#Base64Binary"
 
 #: Longest life that a Timestamp may claim: replayed signatures are remembered for so long. Toolkits write 5 minutes.
@@ -419,7 +420,10 @@ def _with_wsu_prefix(root: _Element) -> _Element:
     """The same envelope with the usual prefix for ids: some partners' parsers look for the text ``wsu:Id``."""
     if "wsu" in root.nsmap or None in root.nsmap:
         return root
-    renewed = etree.Element(root.tag, root.attrib, nsmap={**root.nsmap, "wsu": WSU_NS})
+    prefixes: Any = {**root.nsmap, "wsu": WSU_NS}
+    renewed = etree.Element(root.tag, nsmap=prefixes)
+    for name, value in root.items():
+        renewed.set(name, value)
     renewed.extend(list(root))
     return renewed
 
