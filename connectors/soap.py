@@ -21,7 +21,9 @@ Endpoint settings, beside ``auth``, ``auth_header`` and ``headers`` of :mod:`con
 - ``path``: what is appended to the endpoint's URL, with ``{operation}`` where the operation's name goes;
 - ``http_headers``: names and templates; ``soap_headers``: list of templates, each one header block in XML;
 - ``soap_action`` and ``content_type``: over the WSDL's and the version's own;
-- ``ws_security``: sign the Body and a Timestamp with a key and its certificate, PEM both, in the secret;
+- ``ws_security``: sign Body and a Timestamp with the key and certificate (PEM) in the secret or in its part ``pem``;
+  ``algorithm`` (``rsa-sha256``, ``rsa-pss-sha256``; a P-256 key always signs ``ecdsa-sha256``), ``lifetime_seconds``,
+  ``signed_blocks``, ``must_understand``;
 - ``retry_faults`` and ``final_faults``: beginnings of fault codes or texts that mean "not now" or "never", whatever the
   fault's code says.
 """
@@ -51,6 +53,7 @@ from connectors.rest import (
     fixed_headers,
     message_headers,
 )
+from connectors.soap_signing import SoapSigning
 from connectors.templates import Facts, render
 from registry.model import Endpoint, HttpCall, SoapCall
 from schemas.codec import read_xml
@@ -321,6 +324,7 @@ class SoapConnector:
         self._http = http
         self._now = now
         self._contracts = Contracts()
+        self._signing = SoapSigning()
 
     def deliver(self, parcel: Parcel, endpoint: Endpoint, secret: bytes | None) -> Reply:
         """See :class:`connectors.base.Connector`. The reply's body is the answer's payload as exclusive canonical XML,
@@ -339,13 +343,19 @@ class SoapConnector:
                 **authorization(endpoint, secret),
                 **_written_headers(endpoint, facts),
             },
-            body=write_soap(port.version, parcel.body, _header_blocks(endpoint, facts)),
+            body=self._envelope(parcel, port, endpoint, facts),
             timeout_seconds=endpoint.timeout_seconds,
         )
         return _judged(check_digest(reply), operation, endpoint)
 
     def close(self) -> None:
         self._http.close()
+
+    def _envelope(self, parcel: Parcel, port: WsdlPort, endpoint: Endpoint, facts: Facts) -> bytes:
+        """The payload in its envelope, signed where the partner wants that."""
+        envelope = write_soap(port.version, parcel.body, _header_blocks(endpoint, facts))
+        wanted = endpoint.settings.get("ws_security")
+        return envelope if wanted is None else self._signing.sign(envelope, wanted, facts)
 
     def _operation(self, call: SoapCall | HttpCall | None) -> tuple[WsdlPort, WsdlOperation]:
         """What the registry says is called. A WSDL that cannot be used waits for the registrar."""

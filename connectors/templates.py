@@ -60,12 +60,13 @@ _PART_NAMES: Final = re.compile(r"([A-Za-z0-9_-]{1,40}(?:,[A-Za-z0-9_-]{1,40}){0
 class Facts:
     """What the vocabulary stands for in one call. For one thread; its ``repr`` tells nothing."""
 
-    __slots__ = ("_parts", "_secret", "_values")
+    __slots__ = ("_parts", "_secret", "_values", "moment")
 
     def __init__(
         self, parcel: Parcel, endpoint: Endpoint, secret: bytes | None, now: datetime, *, operation: str, url: str
     ) -> None:
-        moment = now.astimezone(UTC)
+        #: The one moment of the call.
+        self.moment = moment = now.astimezone(UTC)
         self._values: Mapping[str, str] = {
             "timestamp_ms": str(to_micros(moment) // 1000),
             "timestamp_iso": moment.isoformat(timespec="seconds")[:-6] + "Z",
@@ -82,6 +83,10 @@ class Facts:
 
     def value(self, name: str) -> str:
         return self._values[name]
+
+    def pem(self) -> str:
+        """The secret's part ``pem``, or the whole secret where it is one."""
+        return self.secret("" if (self._secret or b"").lstrip().startswith(b"-----BEGIN") else "pem")
 
     def secret(self, part: str = "") -> str:
         """The secret or a part of it. Raises ProviderUnavailable when there is none, without naming it."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,9 +22,13 @@ from connectors.sandbox import generic_soap
 from connectors.soap import SoapConnector
 from registry.model import Endpoint, HttpCall, SoapCall
 from schemas.codec import read_xml
+from schemas.identifiers import SystemCode
+from schemas.moment import utc_now
 from schemas.problem import InvalidReply, Problem, ProviderFailure, ProviderRejected, ProviderUnavailable
-from schemas.soap import SoapVersion, read_soap
-from tests.connector_contract import Binding, ConnectorContract, parcel_of
+from schemas.soap import SECURITY_BLOCK, SoapVersion, payload_bytes, read_soap
+from security.keys import PublicKeyRecord, SigningKey
+from security.ws_security import verify_ws_security
+from tests.connector_contract import KEY, Binding, ConnectorContract, parcel_of
 from tests.loopback import saying, serving
 
 WSDL = generic_soap.WSDL
@@ -89,7 +95,7 @@ def _deliver(
     *,
     secret: bytes | None = None,
     now: datetime | None = None,
-    path: str = "",
+    below: str = "",
     **settings: Any,
 ) -> tuple[Reply, dict[str, str], bytes]:
     """The reply, and the headers and body of the one request that was made."""
@@ -108,7 +114,7 @@ def _deliver(
     with serving(app) as server:
         connector = SoapConnector(http, lambda: now) if now else SoapConnector(http)
         try:
-            endpoint = Endpoint(connector="soap", url=server.url + path, timeout_seconds=5.0, settings=settings)
+            endpoint = Endpoint(connector="soap", url=server.url + below, timeout_seconds=5.0, settings=settings)
             reply = connector.deliver(parcel, endpoint, secret)
         except Problem as problem:
             told = [str(problem), problem.detail("vi"), repr(problem), *map(str, problem.facts.values())]
@@ -260,7 +266,7 @@ MOMENT = datetime.fromtimestamp(1776913200, UTC)
 def test_the_population_databases_headers_are_data() -> None:
     secret = json.dumps({"user": "sandbox", "secret": "SANDBOX-SECRET-02", "api_key": "K-1"}).encode()
     path = "/cong-dan/v1/XacThucThongTinCongDan"
-    _, headers, _ = _deliver(_parcel(), secret=secret, now=MOMENT, path=path, **POPULATION)
+    _, headers, _ = _deliver(_parcel(), secret=secret, now=MOMENT, below=path, **POPULATION)
     assert headers["timestamp"] == "1776913200000"
     scheme, _, credential = headers["authorization"].partition(" ")
     assert (scheme, base64.b64decode(credential).decode()) == ("Basic", f"sandbox:{DIGEST}")
@@ -330,6 +336,101 @@ def test_settings_that_would_forge_a_request_never_leave(settings: Any, secret: 
         assert caught.value.reason == reason
         assert server.requests == []
     connector.close()
+
+
+# ---- WS-Security
+
+
+class _OneKey:
+    """A directory of one registered key."""
+
+    def __init__(self, key: SigningKey) -> None:
+        self._record = PublicKeyRecord(
+            key_id=key.key_id,
+            public_key=key.public_key,
+            algorithm=key.algorithm,
+            thumbprint=key.thumbprint,
+            system=SystemCode("H99.15/mot-cua"),
+            agency=SystemCode("H99.15/mot-cua").agency,
+            not_before=utc_now() - timedelta(days=1),
+            not_after=utc_now() + timedelta(days=1),
+        )
+
+    def find_key(self, key_id: str) -> PublicKeyRecord | None:
+        return self._record if key_id == self._record.key_id else None
+
+
+@pytest.mark.parametrize(
+    "algorithm, settings", [("ES256", {}), ("PS256", {}), ("PS256", {"algorithm": "rsa-pss-sha256"})]
+)
+@pytest.mark.parametrize("call", [CALL, CALL_12], ids=["1.1", "1.2"])
+def test_a_signed_envelope_verifies_and_keeps_its_payload(algorithm: Any, settings: Any, call: SoapCall) -> None:
+    key = SigningKey.generate(algorithm)
+    block = '<t:Toi xmlns:t="urn:t">{sender}</t:Toi>'
+    _, headers, sent = _deliver(
+        _parcel(call=call),
+        secret=key.to_pem(),
+        soap_headers=[block],
+        ws_security={**settings, "lifetime_seconds": 60, "signed_blocks": ["{urn:t}Toi"]},
+    )
+    envelope = read_soap(sent, headers["content-type"], understood=frozenset({SECURITY_BLOCK}))
+    record = verify_ws_security(envelope, _OneKey(key), utc_now(), 5, signed_blocks=frozenset({"{urn:t}Toi"}))
+    assert record.key_id == key.key_id
+    assert payload_bytes(envelope.payload) == payload_bytes(read_xml(payload()))
+
+
+def test_the_signing_key_may_stand_beside_other_secrets_and_is_read_once() -> None:
+    key = SigningKey.generate()
+    secret = json.dumps({"token": "t", "pem": key.to_pem().decode()}).encode()
+    _, headers, sent = _deliver(
+        _parcel(), secret=secret, ws_security={}, http_headers={"Authorization": "Bearer {secret.token}"}
+    )
+    assert headers["authorization"] == "Bearer t"
+    assert SECURITY_BLOCK in read_soap(sent, "text/xml", understood=frozenset({SECURITY_BLOCK})).blocks
+    assert key.to_pem() not in sent
+
+
+KEY_ONLY = SigningKey.generate().to_pem().partition(b"-----BEGIN CERT")[0]
+
+
+@pytest.mark.parametrize(
+    "wanted, secret, reason",
+    [
+        ({}, None, "endpoint-secret-missing"),
+        ({}, b"token", "endpoint-secret-missing"),
+        ({}, b'{"token": "t"}', "endpoint-secret-missing"),
+        ({}, KEY_ONLY, "endpoint-secret-missing"),
+        ({}, KEY_ONLY + b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "endpoint-secret-missing"),
+        ({}, KEY_ONLY + KEY.certificate_pem.encode(), "endpoint-secret-missing"),
+        ({"algorithm": "rsa-sha1"}, KEY.to_pem(), "endpoint-invalid"),
+        ({"lifetime_seconds": 86400}, KEY.to_pem(), "endpoint-invalid"),
+        ({"signed_blocks": ["{urn:t}Nothing"]}, KEY.to_pem(), "endpoint-invalid"),
+        ({"signed_blocks": "x"}, KEY.to_pem(), "endpoint-invalid"),
+        ({"must_understand": "no"}, KEY.to_pem(), "endpoint-invalid"),
+        ({"nonsense": 1}, KEY.to_pem(), "endpoint-invalid"),
+        (True, KEY.to_pem(), "endpoint-invalid"),
+    ],
+)
+def test_what_cannot_sign_never_leaves(wanted: Any, secret: bytes | None, reason: str) -> None:
+    connector = SoapConnector(HttpClient())
+    endpoint = Endpoint(connector="soap", url="http://127.0.0.1:9", settings={"ws_security": wanted})
+    with pytest.raises(ProviderUnavailable) as caught:
+        connector.deliver(_parcel(), endpoint, secret)
+    assert caught.value.reason == reason
+    connector.close()
+
+
+def test_the_examples_of_the_manual_work() -> None:
+    """Every endpoint in docs/partners/soap.md, with a secret that has all parts that any of them names."""
+    manual = Path("docs/partners/soap.md").read_text("utf-8")
+    examples = [json.loads(found) for found in re.findall(r"```json\n(.*?)```", manual, re.DOTALL)]
+    assert len(examples) >= 4
+    names = ("user", "password", "secret", "api_key", "token", "AccessKey", "SecretKey", "AppName", "PartnerCode")
+    secret = {**dict.fromkeys((*names, "PartnerCodeCus"), "x"), "pem": SigningKey.generate().to_pem().decode()}
+    for example in examples:
+        assert example["connector"] == "soap"
+        reply, _, _ = _deliver(_parcel(), secret=json.dumps(secret).encode(), **example["settings"])
+        assert reply.status == 200
 
 
 # ---- Faults and hostile answers
