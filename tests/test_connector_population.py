@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import re
+import subprocess
 import time
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -66,15 +69,13 @@ def question(operation: str = "XacThucThongTinCongDan", **changes: str | None) -
     return etree.tostring(root, encoding="utf-8")
 
 
-def types() -> str:
-    found = read_xml(WSDL.encode()).find("{http://schemas.xmlsoap.org/wsdl/}types")
-    assert found is not None
-    return etree.tostring(found, encoding="unicode")
+#: What a service manifest names as its schema.
+TYPES = (FOLDER / "population.xsd").read_text("utf-8")
 
 
 def schema(operation: str, *, reply: bool = False) -> PayloadSchema:
     name = f"{{{REPLY_NAMESPACE}}}{operation}Response" if reply else f"{{{NAMESPACE}}}{operation}"
-    return compile_schema(types(), element=name)
+    return compile_schema(TYPES, element=name)
 
 
 def decomposed(text: str) -> str:
@@ -313,6 +314,16 @@ def test_the_wsdl_offers_every_operation_of_the_twin() -> None:
     }
 
 
+def test_the_types_that_manifests_name_are_those_of_the_wsdl() -> None:
+    inside = read_xml(WSDL.encode()).find("{http://schemas.xmlsoap.org/wsdl/}types")
+    assert inside is not None
+    alone = read_xml(TYPES.encode())
+    assert [etree.tostring(child, method="c14n", exclusive=True) for child in inside] == [
+        etree.tostring(child, method="c14n", exclusive=True) for child in alone
+    ]
+    compile_schema(TYPES)  # as a registrar does, with the second opinion of another library
+
+
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_a_recorded_example_is_valid(example: str) -> None:
     name = example.removesuffix("Response")
@@ -497,3 +508,25 @@ def test_its_wording_can_be_changed(sandbox: tuple[Recorded, Sandbox]) -> None:
     assert post(sandbox, envelope(question(MaCanBo=None))) == (500, ("Client.Officer", "Thiếu mã cán bộ"))
     requests.post(f"{server.url}/_sandbox/population/reset", timeout=10)
     assert requests.get(f"{server.url}/_sandbox/population/state", timeout=10).json()["officers"] == {}
+
+
+def test_the_commands_of_the_manual_ask_it(sandbox: tuple[Recorded, Sandbox]) -> None:
+    server, parts = sandbox
+    page = (FOLDER.parents[2] / "docs" / "partners" / "population.md").read_text("utf-8")
+    (commands,) = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    credential = json.loads(parts.credentials["population"])
+    said = subprocess.run(
+        ["sh", "-euc", commands.replace("http://127.0.0.1:8090", server.url)],
+        env={
+            "PATH": os.environ["PATH"],
+            "NAME": credential["user"],
+            "SECRET": credential["secret"],
+            "API_KEY": credential["api_key"],
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    ).stdout
+    assert "<TonTai>true</TonTai>" in said
+    assert f'location="{server.url}/population/cong-dan/v1"' in said
