@@ -28,11 +28,14 @@ class Settings:
     public_url: Annotated[str, "address under which members reach this bus"] = "http://127.0.0.1:8080"
     host: Annotated[str, "address to listen on"] = "127.0.0.1"
     port: Annotated[int, "port to listen on"] = 8080
-    surfaces: Annotated[str, "surfaces that this process serves, comma-separated"] = "exchange,registry,docs,operations"
+    surfaces: Annotated[str, "surfaces that this process serves, comma-separated"] = (
+        "exchange,soap,registry,docs,operations"
+    )
     serve_processes: Annotated[int, "web processes of `lgsp serve`"] = 2
     sandbox_port: Annotated[int, "port of `lgsp sandbox`"] = 8090
 
     clock_skew_seconds: Annotated[int, "how far a manifest's time may be from ours"] = 300
+    soap_fault_status: Annotated[int, "HTTP status of SOAP faults: 500 as the standard says, or 200"] = 500
     max_body_bytes: Annotated[int, "most bytes of a payload"] = 2 * 1024 * 1024
     max_attachment_bytes: Annotated[int, "most bytes of an attachment"] = 512 * 1024 * 1024
     read_timeout_seconds: Annotated[int, "a caller silent for this long in mid-request is cut off"] = 30
@@ -193,10 +196,12 @@ def _check(settings: Settings) -> None:
     for name in ("breaker_open_seconds", "strangers_recorded_per_second"):
         if getattr(settings, name) < 0:
             raise BadSetting(f"{variable_name(name)}: must not be negative")
+    if settings.soap_fault_status not in (200, 500):
+        raise BadSetting("LGSP_SOAP_FAULT_STATUS: must be 500 or 200")
     if settings.port > 65535 or settings.sandbox_port > 65535:
         raise BadSetting("LGSP_PORT and LGSP_SANDBOX_PORT: must be at most 65535")
     if settings.log_level.lower() not in {"debug", "info", "warning", "error"}:
         raise BadSetting("LGSP_LOG_LEVEL: expected debug, info, warning or error")
-    unknown = settings.surface_names - {"exchange", "registry", "docs", "operations"}
+    unknown = settings.surface_names - {"exchange", "soap", "registry", "docs", "operations"}
     if unknown:
         raise BadSetting(f"LGSP_SURFACES: there is no surface '{sorted(unknown)[0]}'")

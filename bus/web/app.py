@@ -15,12 +15,14 @@ from bus.web.openapi import openapi_surface
 from bus.web.operations import operations_surface
 from bus.web.pages import page_surface
 from bus.web.registry import registry_surface
-from bus.web.submission import ShortWay, Submission
+from bus.web.soap import SOAP_PATH, SoapExchange, soap_surface
+from bus.web.submission import PATH, ShortWay, Submission, Taker
 from bus.web.tokens import token_surface
 
 #: Name of a surface in the settings → the groups of routes that it has.
 SURFACES = {
     "exchange": (exchange_surface, inbox_surface, attachment_surface, token_surface, evidence_surface),
+    "soap": (soap_surface,),
     "registry": (registry_surface,),
     "docs": (openapi_surface, page_surface),
     "operations": (operations_surface,),
@@ -38,6 +40,10 @@ def create_app(bus: Bus) -> Flask:
         if name in bus.settings.surface_names:
             for make in SURFACES[name]:
                 app.register_blueprint(make(bus))
+    takers: dict[str, Taker] = {}
     if "exchange" in bus.settings.surface_names:
-        app.wsgi_app = ShortWay(app, Submission(bus))  # type: ignore[method-assign]  # Flask's own idiom
+        takers[PATH] = Submission(bus)
+    if "soap" in bus.settings.surface_names:
+        takers[SOAP_PATH] = SoapExchange(bus)
+    app.wsgi_app = ShortWay(app, takers)  # type: ignore[method-assign]  # Flask's own idiom
     return app

@@ -6,8 +6,10 @@ from typing import Any
 
 import orjson
 from flask import Flask, Response, request
+from werkzeug.datastructures import LanguageAccept
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 from werkzeug.exceptions import NotFound as RouteNotFound
+from werkzeug.http import parse_accept_header
 
 from bus.logs import get_logger
 from bus.web.door import arrival
@@ -37,13 +39,17 @@ def problem_response(problem: Problem) -> Response:
     """The document, with the headers that its status asks for."""
     document = problem_document(problem, preferred_language(), _trace_id())
     response = Response(orjson.dumps(document), problem.status, content_type=CONTENT_TYPE)
-    if problem.retry_after_seconds is not None:
-        response.headers["Retry-After"] = str(problem.retry_after_seconds)
-    elif problem.status in (429, 503):
-        response.headers["Retry-After"] = "5"
+    response.headers.update(retry_after(problem))
     if isinstance(problem, NotIdentified):
         response.headers["WWW-Authenticate"] = "Bearer"  # RFC 9110, section 11.6.1: 401 names a way in
     return response
+
+
+def retry_after(problem: Problem) -> dict[str, str]:
+    """The header Retry-After, for problems that pass."""
+    if problem.retry_after_seconds is not None:
+        return {"Retry-After": str(problem.retry_after_seconds)}
+    return {"Retry-After": "5"} if problem.status in (429, 503) else {}
 
 
 def problem_document(problem: Problem, language: Language, trace_id: str) -> dict[str, Any]:
@@ -65,7 +71,15 @@ def problem_document(problem: Problem, language: Language, trace_id: str) -> dic
 
 def preferred_language() -> Language:
     """Vietnamese when the caller asks for it, else English."""
-    return "vi" if request.accept_languages.best_match(["en", "vi"]) == "vi" else "en"
+    return language_of(request.headers.get("Accept-Language", ""))
+
+
+def language_of(accept_language: str) -> Language:
+    """The same by the header's text."""
+    if not accept_language:
+        return "en"
+    accepted = parse_accept_header(accept_language, LanguageAccept)
+    return "vi" if accepted.best_match(["en", "vi"]) == "vi" else "en"
 
 
 def _http_error(error: HTTPException) -> Response:

@@ -1,15 +1,16 @@
-"""`POST /v1/exchange` in plain WSGI: the one hot route, spoken without a framework in between.
+"""`POST /v1/exchange` in plain WSGI: the hot route, spoken without a framework in between.
 
-Flask serves every route of the bus. On this one its request and response objects cost as much time as identifying,
-authorising, validating and recording the message together (measured: `benchmarks/`), so a small middleware takes the
-successful way itself. Whatever goes wrong is handed to Flask's error handlers: there is one way to word a problem.
+Flask serves every route of the bus. On this one and its sister over SOAP its request and response objects cost as much
+time as identifying, authorising, validating and recording the message together (measured: `benchmarks/`), so a small
+middleware takes the successful way itself. Whatever goes wrong here is handed to Flask's error handlers: there is one
+way to word a problem.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 from flask import Flask, Response
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
 Environ = dict[str, Any]
+#: Status, headers and body of an answer.
+Taken = tuple[int, dict[str, str], bytes]
 
 PATH = "/v1/exchange"
 
@@ -46,12 +49,12 @@ class Submission:
         self._bus = bus
         self._most_bytes = bus.settings.max_body_bytes
 
-    def take(self, environ: Environ, arrival: Arrival) -> tuple[int, dict[str, str], bytes]:
+    def take(self, environ: Environ, arrival: Arrival) -> Taken:
         """The answer to a submitted message: status, headers, body. Raises Problem."""
         try:
             envelope = self._receive(environ, arrival)  # 1
         except (TooLarge, Malformed) as problem:
-            self._bus.intake.refuse(problem, _unread(arrival))
+            self._bus.intake.refuse(problem, unread(arrival))
             raise
         acceptance = self._bus.intake.accept(envelope)  # 2 to 5
         if acceptance.permission.service.pattern is Pattern.ONE_WAY:
@@ -74,21 +77,30 @@ class Submission:
         )
 
 
-class ShortWay:
-    """WSGI middleware: submissions go straight to `Submission`, everything else to Flask."""
+class Taker(Protocol):
+    """What takes the requests to one address."""
 
-    def __init__(self, app: Flask, submission: Submission) -> None:
+    def take(self, environ: Environ, arrival: Arrival) -> Taken:
+        """The answer. What it raises is worded by Flask's error handlers."""
+        ...
+
+
+class ShortWay:
+    """WSGI middleware: a POST to one of the hot addresses goes straight to its taker, everything else to Flask."""
+
+    def __init__(self, app: Flask, takers: Mapping[str, Taker]) -> None:
         self._app = app
         self._flask = app.wsgi_app
-        self._submission = submission
+        self._takers = takers
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["PATH_INFO"] != PATH or environ["REQUEST_METHOD"] != "POST":
+        taker = self._takers.get(environ["PATH_INFO"])
+        if taker is None or environ["REQUEST_METHOD"] != "POST":
             answer: Iterable[bytes] = self._flask(environ, start_response)
             return answer
         arrival = arrive(environ)
         try:
-            status, headers, body = self._submission.take(environ, arrival)
+            status, headers, body = taker.take(environ, arrival)
         except Exception as error:
             return self._problem(error, environ, arrival)(environ, start_response)
         start_response(_STATUS_LINES[status], [*headers.items(), ("Content-Length", str(len(body))), *HARDENING])
@@ -100,10 +112,10 @@ class ShortWay:
             return self._app.finalize_request(self._app.handle_user_exception(error))
 
 
-_STATUS_LINES = {status: f"{status} {HTTPStatus(status).phrase}" for status in (200, 202)}
+_STATUS_LINES = {status: f"{status} {HTTPStatus(status).phrase}" for status in (200, 202, 500)}
 
 
-def _unread(arrival: Arrival) -> Envelope:
+def unread(arrival: Arrival) -> Envelope:
     """The envelope of a request whose body was not read, for the evidence of its refusal."""
     return Envelope(
         body=b"", content_type="", headers={}, received_at=arrival.received_at, traceparent=arrival.traceparent
