@@ -38,6 +38,13 @@ from security.tokens import hash_secret, new_secret
 
 SECRET_NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 KINDS = ("agencies", "systems", "services", "grants")
+_IMPORT_EXAMPLES = """\b
+Examples:
+  lgsp registry import --agencies agencies.csv
+  lgsp registry import --wsdl population.wsdl --prefix dan-cu --owner G99.01 --out drafts
+  lgsp registry import --openapi openapi.json --prefix dkdn --system G99.12/dkdn --out drafts
+  lgsp registry apply drafts/*.yaml --dry-run
+"""
 SIGN_COLOURS = {"+": "green", "~": "yellow", "-": "red"}
 
 
@@ -60,11 +67,42 @@ def apply(files: tuple[Path, ...], dry_run: bool) -> None:
         _carry_out(store, changes, dry_run=dry_run)
 
 
-@registry.command("import")
-@click.option("--agencies", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--dry-run", is_flag=True, help="Print what would change, and change nothing.")
-def import_(agencies: Path, dry_run: bool) -> None:
-    """Register agencies from a CSV file with the columns code, name, parent."""
+@registry.command("import", epilog=_IMPORT_EXAMPLES)
+@click.option(
+    "--agencies",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Register the agencies of a CSV file with the columns code, name, parent.",
+)
+@click.option("--wsdl", metavar="FILE|URL", help="Draft services from a WSDL.")
+@click.option("--openapi", metavar="FILE|URL", help="Draft services from an OpenAPI description, JSON or YAML.")
+@click.option("--prefix", help="First word of the drafted services' codes, such as `dan-cu`.")
+@click.option("--owner", help="Agency that answers for the services; the agency of --system when left out.")
+@click.option("--stage", type=click.Choice(["draft", "sandbox", "published"]), default="draft", show_default=True)
+@click.option("--select", "select", multiple=True, metavar="OPERATION", help="Only this operation; may be repeated.")
+@click.option("--system", metavar="CODE", help="Also draft the provider's system, such as G99.12/dkdn.")
+@click.option("--endpoint-url", default="", help="Where the provider is called, instead of the description's address.")
+@click.option("--connector", default="", help="The endpoint's connector, instead of soap or rest.")
+@click.option("--secret", "secret_name", default="", help="Name of the endpoint's secret; never its value.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(),
+    help="Folder for the drafted files; made if missing.",
+)
+@click.option("--force", is_flag=True, help="Write over files that are there.")
+@click.option("--dry-run", is_flag=True, help="Print what would change or be written, and change nothing.")
+def import_(agencies: Path | None, wsdl: str | None, openapi: str | None, dry_run: bool, **wishes: Any) -> None:
+    """Register agencies from a CSV file, or draft services from a provider's WSDL or OpenAPI.
+
+    Drafts are files: look at them, then `lgsp registry apply` takes them. Nothing is registered before.
+    """
+    if [agencies, wsdl, openapi].count(None) != 2:
+        raise click.UsageError("Give one of --agencies, --wsdl and --openapi.")
+    if agencies is None:
+        from bus.cli.importing import draft_services  # it brings zeep: only those who import wait for it
+
+        draft_services(_settings(), _language(), wsdl=wsdl, openapi=openapi, dry_run=dry_run, **wishes)
+        return
     with _open_store() as store:
         directory = store.load()
         found = agencies_from_csv(agencies.read_bytes(), directory, source=agencies.name)

@@ -3,7 +3,7 @@
 What is reached by ``$ref`` stands in ``$defs`` and is referred to there, so schemas that contain themselves stay so.
 OpenAPI 3.0 is not JSON Schema: ``nullable``, boolean ``exclusiveMinimum`` and members beside ``$ref`` mean something
 else there. What only decorates (``example``, ``xml``, ``discriminator``, ``x-…``) is left out. ``readOnly`` members are
-not part of a request and ``writeOnly`` members not of a reply (OpenAPI 3.1, 4.8.24), so the two get their own documents.
+not part of a request and ``writeOnly`` members not of a reply (OpenAPI 3.1, 4.8.24), so each gets its own document.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -21,25 +22,24 @@ from schemas.validation import compile_schema
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 #: Formats of JSON Schema 2020-12, which are checked; others say nothing to us.
-_FORMATS: Final = frozenset(
-    (
-        "date date-time time duration email idn-email hostname idn-hostname ipv4 ipv6 uri uri-reference iri "
-        "iri-reference uuid uri-template json-pointer relative-json-pointer regex"
-    ).split()
-)
+_FORMATS: Final = frozenset({
+    "date", "date-time", "time", "duration", "email", "idn-email", "hostname", "idn-hostname", "ipv4",
+    "ipv6", "uri", "uri-reference", "iri", "iri-reference", "uuid", "uri-template", "json-pointer",
+    "relative-json-pointer", "regex",
+})  # fmt: skip
 _INT32: Final = {"minimum": -(2**31), "maximum": 2**31 - 1}
-_ONE: Final = frozenset(
-    "additionalProperties items contains not if then else propertyNames unevaluatedItems unevaluatedProperties".split()
-)
+_ONE: Final = frozenset({
+    "additionalProperties", "items", "contains", "not", "if", "then", "else", "propertyNames",
+    "unevaluatedItems", "unevaluatedProperties",
+})  # fmt: skip
 _LISTS: Final = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
 _MAPS: Final = frozenset({"properties", "patternProperties", "dependentSchemas"})
-_PLAIN: Final = frozenset(
-    (
-        "type enum const multipleOf minimum maximum exclusiveMinimum exclusiveMaximum minLength maxLength minItems "
-        "maxItems uniqueItems minContains maxContains minProperties maxProperties required dependentRequired title "
-        "description contentEncoding"
-    ).split()
-)
+_PLAIN: Final = frozenset({
+    "type", "enum", "const", "multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
+    "minLength", "maxLength", "minItems", "maxItems", "uniqueItems", "minContains", "maxContains",
+    "minProperties", "maxProperties", "required", "dependentRequired", "title", "description",
+    "contentEncoding",
+})  # fmt: skip
 #: Would move what the references around them mean.
 _NAMING: Final = frozenset({"$id", "$anchor", "$dynamicRef", "$dynamicAnchor"})
 #: Apply to the same value as the schema that holds them.
@@ -143,7 +143,7 @@ class SchemaWriter:
         whole = {"$schema": DIALECT, **schema}
         if self._definitions:
             whole["$defs"] = dict(self._definitions)
-        _refuse_loops(schema, self._definitions)
+        _refuse_loops(self._definitions)
         return whole
 
     def converted(self, schema: Node) -> Any:
@@ -261,28 +261,12 @@ class SchemaWriter:
             made["enum"] = [*made["enum"], None]
 
 
-def _refuse_loops(schema: Any, definitions: Mapping[str, Any]) -> None:
+def _refuse_loops(definitions: Mapping[str, Any]) -> None:
     """A schema that applies itself to the same value would never come to an end."""
-    done: set[str] = set()
-    for start in (None, *definitions):
-        if start in done:
-            continue
-        path: list[str] = []
-        stack = [(start, iter(_applied(schema if start is None else definitions[start])))]
-        while stack:
-            name, rest = stack[-1]
-            following = next(rest, None)
-            if following is None:
-                stack.pop()
-                if name is not None:
-                    done.add(name)
-                    path.pop() if path and path[-1] == name else None
-                continue
-            if following in path or following == name:
-                raise Malformed("import-openapi-loop")
-            if following not in done:
-                path.append(following)
-                stack.append((following, iter(_applied(definitions[following]))))
+    try:
+        TopologicalSorter({name: _applied(schema) for name, schema in definitions.items()}).prepare()
+    except CycleError:
+        raise Malformed("import-openapi-loop") from None
 
 
 def _applied(schema: Any) -> list[str]:

@@ -86,33 +86,24 @@ class _Reader:
     def found(self) -> Found:
         operations: list[Operation] = []
         refusals: list[Refusal] = []
-        for path, item, method, operation in self._all():
-            name = str(operation.value.get("operationId") or f"{method.upper()} {path}")
-            try:
-                operations.append(self._operation(name, path, item, method, operation))
-            except Problem as problem:
-                refusals.append(Refusal(name=name, problem=problem))
-        return Found(connector="rest", operations=tuple(operations), refusals=tuple(refusals))
-
-    def _all(self) -> Iterator[tuple[str, Node, str, Node]]:
         for path, value in _mapping(self._root.value.get("paths")).items():
             try:
                 item = self._pointers.follow(self._root.at(value))
-            except Malformed as problem:
-                yield from self._unreadable(str(path), problem)
+            except Problem as problem:
+                refusals.append(Refusal(name=str(path), problem=problem))
                 continue
             for method in _METHODS:
-                if isinstance(item.value.get(method), Mapping):
-                    yield str(path), item, method, item.at(item.value[method])
-
-    def _unreadable(self, path: str, problem: Problem) -> Iterator[tuple[str, Node, str, Node]]:
-        """A path item whose reference leads nowhere: refused as the one operation that it may stand for."""
-        item = Node(value={}, place=self._place)
-        yield path, item, "get", Node(value={"operationId": path, "responses": problem}, place=self._place)
+                if not isinstance(item.value.get(method), Mapping):
+                    continue
+                operation = item.at(item.value[method])
+                name = str(operation.value.get("operationId") or f"{method.upper()} {path}")
+                try:
+                    operations.append(self._operation(name, str(path), item, method, operation))
+                except Problem as problem:
+                    refusals.append(Refusal(name=name, problem=problem))
+        return Found(connector="rest", operations=tuple(operations), refusals=tuple(refusals))
 
     def _operation(self, name: str, path: str, item: Node, method: str, operation: Node) -> Operation:
-        if isinstance(operation.value.get("responses"), Problem):
-            raise operation.value["responses"]
         if not _METHODS[method]:
             raise Malformed("import-openapi-method")
         if any(isinstance(node.value.get("servers"), list) for node in (item, operation)):
@@ -126,10 +117,10 @@ class _Reader:
             if document is not None:
                 compile_schema(document)
         settings, said = self._security(operation)
-        words = operation.value.get("operationId") or f"{method} {_IN_BRACES.sub(r'by \1', path)}"
+        by_path = f"{method} {_IN_BRACES.sub(_by_name, path)}"
         return Operation(
             name=name,
-            code_words=str(words),
+            code_words=str(operation.value.get("operationId") or by_path),
             title=_one_line(operation.value.get("summary")) or _one_line(operation.value.get("description")),
             one_way=reply is None,
             schema=schema,
@@ -306,8 +297,15 @@ class _Reader:
                 url = str(flow.get("tokenUrl", ""))
                 if not url:
                     return {}
-                return {"auth": "oauth2", ("token_url" if "://" in url else "token_path"): url}
+                # Below the endpoint's own address it moves with it.
+                base = f"{self._address()}/"
+                own = url[len(base) :] if url.startswith(base) else url.lstrip("/") if "://" not in url else ""
+                return {"auth": "oauth2", **({"token_path": own} if own else {"token_url": url})}
         return {}
+
+
+def _by_name(found: re.Match[str]) -> str:
+    return f"by {found[1]}"
 
 
 def _described(schema: Any, parameter: _Parameter) -> Any:
