@@ -787,8 +787,8 @@ REASONS: dict[str, Wording] = {
         "Có tệp gửi kèm mà bản kê khai đã ký không nêu. Hãy nêu đủ tệp đính kèm rồi ký lại.",
     ),
     "soap-block-invalid": Wording(
-        "The header block {block} is not as the WSDL describes it. See the part {part} of it.",
-        "Khối tiêu đề {block} không đúng mô tả trong WSDL. Hãy xem phần {part} của khối đó.",
+        "The header block {block} is not as the WSDL describes it for this operation. Correct it or leave it out.",
+        "Khối tiêu đề {block} không đúng mô tả trong WSDL cho thao tác này. Hãy sửa lại hoặc bỏ đi.",
     ),
     "soap-attachment-incomplete": Wording(
         "An attachment has neither its content nor the digest and length of a file uploaded before. Give one of them.",
@@ -1045,11 +1045,5 @@ REASONS: dict[str, Wording] = {
     "ws-security-replayed": Wording(
         "A message with this very signature has been used. Sign each call anew.",
         "Chữ ký này đã được sử dụng. Hãy ký lại cho mỗi lần gọi.",
-    ),
-    "soap-exchange-invalid": Wording(
-        "The header block Exchange has one each of Service, MessageId, Dossier, Purpose and User, any number of "
-        "Receiver, in its own namespace and with text alone. Correct it.",
-        "Khối tiêu đề Exchange chỉ có Service, MessageId, Dossier, Purpose, User mỗi loại một lần và các Receiver, "
-        "đúng không gian tên và chỉ chứa văn bản. Hãy sửa lại.",
     ),
 }

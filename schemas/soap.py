@@ -281,16 +281,19 @@ _EXCHANGE_HEADERS: Final = {
 
 def exchange_headers(block: _Element) -> dict[str, str]:
     """The facts in an Exchange block, named as the HTTP headers of an attested message, several receivers joined by
-    commas. The values are unchecked. Raises Malformed(soap-exchange-invalid)."""
+    commas. The values are unchecked. Raises Malformed(soap-block-invalid)."""
     headers: dict[str, str] = {}
     for child in block:
         name = _EXCHANGE_HEADERS.get(str(child.tag))
+        if name is None or len(child):
+            raise Malformed("soap-block-invalid", block="Exchange", part="children")
         text = (child.text or "").strip(_BLANK)
-        if name is None or len(child) or (name in headers and name != "lgsp-receiver"):
-            raise Malformed("soap-exchange-invalid")
-        headers[name] = f"{headers[name]},{text}" if name in headers else text
+        several = name == "lgsp-receiver"
+        if (name in headers and not several) or (several and "," in text):
+            raise Malformed("soap-block-invalid", block="Exchange", part=str(child.tag).rpartition("}")[2])
+        headers[name] = f"{headers[name]}, {text}" if name in headers else text
     if _has_text(block, block):
-        raise Malformed("soap-exchange-invalid")
+        raise Malformed("soap-block-invalid", block="Exchange", part="text")
     return headers
 
 
