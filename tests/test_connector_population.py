@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import requests
+import yaml
 import zeep
 from lxml import etree
 
@@ -27,7 +28,9 @@ from connectors.sandbox.faults import Fault
 from connectors.sandbox.population import CITIZENS, OPERATIONS, digest
 from connectors.soap import SoapConnector, describe_wsdl
 from connectors.templates import Facts, render
-from registry.model import Endpoint, SoapCall
+from registry.contract import Contract, Kind
+from registry.model import Endpoint, Pattern, Service, SoapCall, provider_from
+from schemas.bridge import bridge_xsd
 from schemas.codec import read_xml
 from schemas.problem import (
     InvalidReply,
@@ -42,7 +45,8 @@ from schemas.validation import PayloadSchema, compile_schema
 from tests.connector_contract import Binding, ConnectorContract, Rig, parcel_of
 from tests.loopback import Recorded, serving
 
-FOLDER = Path(__file__).resolve().parent.parent / "schemas" / "partners" / "population"
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "schemas" / "partners" / "population"
 WSDL = (FOLDER / "population.wsdl").read_text("utf-8")
 REPLY_NAMESPACE = "http://www.mic.gov.vn/dancu/1.0"
 HEADERS = {"headers": {"X-Road-Client": "VN/GOV/H99/lgsp"}}
@@ -95,6 +99,19 @@ WRONG_NAMES = [
 #: These too, and a pattern of XML Schema that tells would be one that libxml2 may run away with.
 WRONG_SPACES = ["NGUYỄN  THỊ MẪU", "NGUYỄN THỊ MẪU "]
 RIGHT_NAMES = ["ĐẶNG PHƯƠNG ĐÔNG", "NÔNG Y BANG", "LÝ THÁI AN", "NGUYỄN TRẦN PHƯƠNG THẢO", "H'MẪU NIÊ", "Ỷ"]
+
+
+def province_service(code: str) -> Service:
+    """A service as the demonstration's province registers it."""
+    documents = yaml.safe_load_all((ROOT / "bus" / "demo" / "province.yaml").read_text("utf-8"))
+    facts: dict[str, Any] = next(one for one in documents if one["kind"] == "Service" and one["code"] == code)
+    for place in (facts, facts["provider"], facts["provider"]["soap"]):
+        for name in {"schema", "reply_schema", "wsdl"} & place.keys():
+            text = Path(place[name]["file"].replace("{schemas}", str(ROOT / "schemas"))).read_text("utf-8")
+            place[name] = json.loads(text) if text.startswith("{") else text
+    del facts["kind"]
+    made = {"pattern": Pattern(facts.pop("pattern")), "provider": provider_from(facts.pop("provider"))}
+    return Service(**{**facts, **made, "content_types": tuple(facts["content_types"])})
 
 
 class TestPopulation(ConnectorContract):
@@ -280,6 +297,52 @@ class TestPopulation(ConnectorContract):
         finally:
             plain.close()
 
+    def test_the_demonstrations_services_ask_in_json_and_are_answered_in_json(self, rig: Rig) -> None:
+        for code, example, expected in (
+            ("population.citizen-lookup", "TraCuuThongTinCongDan", ["CongDan", "Me", "HoVaTen", "Ten"]),
+            ("population.citizen-verify", "citizen-verify", ["KetQuaXacThuc", "TonTai"]),
+        ):
+            service = province_service(code)
+            contract = Contract(service)
+            asked = (FOLDER / f"{example}.example.json").read_bytes()
+            contract.check_request(asked, "application/json")
+            carried = contract.for_provider(asked, "application/json")
+            assert carried is not None
+            assert service.provider is not None
+            reply = rig.deliver(
+                parcel_of(code, carried.body, content_type=carried.content_type, call=service.provider.call)
+            )
+            told = contract.for_consumer(reply.body, reply.content_type, Kind.JSON)
+            assert told is not None
+            answer = json.loads(told.body)
+            for member in expected:
+                answer = answer[member]
+            assert answer in ("AN", True)
+
+    @pytest.mark.parametrize("name", [*WRONG_NAMES, *WRONG_SPACES])
+    def test_a_mapping_mends_what_the_connector_refuses(self, rig: Rig, name: str) -> None:
+        contract = Contract(province_service("population.citizen-verify"))
+        number, born = ("099210000004", "28/02/2010") if "PH" in name else ("099199000001", "01/01/1999")
+        asking = json.loads((FOLDER / "citizen-verify.example.json").read_bytes())
+        asking |= {"HoVaTen": name, "SoDinhDanh": number, "NgaySinh": born}
+        carried = contract.for_provider(json.dumps(asking).encode(), "application/json")
+        assert carried is not None
+        contract.provider_request.validate(carried.body, carried.content_type)
+        parcel = parcel_of("x.y", carried.body, content_type=carried.content_type, call=rig.binding.call)
+        assert b"<TonTai>true" in rig.deliver(parcel).body
+
+
+@pytest.mark.parametrize("code", ["population.citizen-lookup", "population.citizen-verify"])
+@pytest.mark.parametrize("member", ["MaCanBo", "MaDonVi"])
+@pytest.mark.parametrize("text", [None, "", " "])
+def test_a_consumer_that_names_no_officer_is_refused_at_the_door(code: str, member: str, text: str | None) -> None:
+    example = "TraCuuThongTinCongDan" if code.endswith("lookup") else "citizen-verify"
+    asking = json.loads((FOLDER / f"{example}.example.json").read_bytes()) | {member: text}
+    if text is None:
+        del asking[member]
+    with pytest.raises(SchemaViolation):
+        Contract(province_service(code)).check_request(json.dumps(asking).encode(), "application/json")
+
 
 # ---- What the call proves itself with
 
@@ -328,6 +391,16 @@ def test_the_types_that_manifests_name_are_those_of_the_wsdl() -> None:
 def test_a_recorded_example_is_valid(example: str) -> None:
     name = example.removesuffix("Response")
     schema(name, reply=example != name).validate((FOLDER / f"{example}.example.xml").read_bytes(), "application/xml")
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_a_recorded_example_says_the_same_in_json(example: str) -> None:
+    name = f"{{{REPLY_NAMESPACE if example.endswith('Response') else NAMESPACE}}}{example}"
+    bridge = bridge_xsd(TYPES, name)
+    in_json, in_xml = (FOLDER / f"{example}.example.{language}" for language in ("json", "xml"))
+    assert json.loads(bridge.to_json(in_xml.read_bytes())) == json.loads(in_json.read_bytes())
+    compile_schema(TYPES, element=name).validate(bridge.to_xml(in_json.read_bytes()), "application/xml")
+    compile_schema(bridge.json_schema).validate(in_json.read_bytes(), "application/json")
 
 
 @pytest.mark.parametrize(
@@ -512,7 +585,7 @@ def test_its_wording_can_be_changed(sandbox: tuple[Recorded, Sandbox]) -> None:
 
 def test_the_commands_of_the_manual_ask_it(sandbox: tuple[Recorded, Sandbox]) -> None:
     server, parts = sandbox
-    page = (FOLDER.parents[2] / "docs" / "partners" / "population.md").read_text("utf-8")
+    page = (ROOT / "docs" / "partners" / "population.md").read_text("utf-8")
     (commands,) = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     credential = json.loads(parts.credentials["population"])
     said = subprocess.run(

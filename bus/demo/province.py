@@ -36,6 +36,7 @@ _SECRETS = {
     "national-portal": "national_portal",
     "one-stop": "one_stop",
     "business-registry": "business_registry",
+    "population": "population",
 }
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 20.0
