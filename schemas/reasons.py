@@ -1046,4 +1046,8 @@ REASONS: dict[str, Wording] = {
         "A message with this very signature has been used. Sign each call anew.",
         "Chữ ký này đã được sử dụng. Hãy ký lại cho mỗi lần gọi.",
     ),
+    "soap-service-differs": Wording(
+        "The block Exchange names another service than the address of the call. Name the same one, or leave it out.",
+        "Khối Exchange nêu dịch vụ khác với địa chỉ được gọi. Hãy nêu cùng một dịch vụ hoặc bỏ trống.",
+    ),
 }

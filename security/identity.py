@@ -34,7 +34,7 @@ from schemas.message import (
 from schemas.problem import Malformed, NotIdentified, UnknownService
 from schemas.soap import EXCHANGE_BLOCK, SECURITY_BLOCK, SoapEnvelope, exchange_headers
 from security.keys import KeyDirectory
-from security.signing import SignerSource, sign_manifest, split_compact, verify_manifest
+from security.signing import MAX_COMPACT_LENGTH, SignerSource, sign_manifest, split_compact, verify_manifest
 from security.tokens import TokenAuthority
 from security.ws_security import SeenSignatures, verify_ws_security
 
@@ -159,6 +159,8 @@ class Identification:
     def _attested(self, envelope: Envelope, principal: Principal) -> Message:
         manifest = self._written_manifest(envelope, principal)
         jws = sign_manifest(manifest, self._signer)
+        if len(jws) > MAX_COMPACT_LENGTH:  # many attachments with long names: nobody would read it
+            raise Malformed("manifest-too-long", limit=MAX_COMPACT_LENGTH)
         return Message(
             manifest=manifest,
             manifest_jws=jws,

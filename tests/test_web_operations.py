@@ -198,6 +198,7 @@ def test_what_problems_say_fits_the_problem_schema(world: World, url: str) -> No
 def test_a_surface_that_is_not_named_is_not_there(tmp_path: Path, surface: str) -> None:
     first_path = {
         "exchange": "/v1/keys",
+        "soap": "/soap/exchange?wsdl",
         "registry": "/v1/registry/agencies",
         "docs": "/docs",
         "operations": "/metrics",

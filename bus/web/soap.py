@@ -17,12 +17,12 @@ that REST would tell.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import structlog
 from flask import Blueprint, Response, request
@@ -52,14 +52,12 @@ from schemas.soap import (
     SECURITY_BLOCK,
     SoapEnvelope,
     SoapVersion,
+    exchange_headers,
     read_soap,
     version_of,
     write_fault,
     write_soap,
 )
-
-if TYPE_CHECKING:
-    from lxml.etree import _Element
 
 log = get_logger()
 
@@ -73,15 +71,6 @@ UNDERSTOOD: Final = frozenset({MANIFEST_BLOCK, EXCHANGE_BLOCK, SECURITY_BLOCK})
 #: An envelope may have so many times the bytes of the largest payload: base64 takes 4 for 3, the rest is for files
 #: that come along. Larger ones are uploaded before.
 ENVELOPE_FACTOR: Final = 4
-#: Child of the block Exchange → the header that says the same over REST, which is what the bus goes on with.
-_FACTS: Final = {
-    "Service": "lgsp-service",
-    "Receiver": "lgsp-receiver",
-    "MessageId": "lgsp-message-id",
-    "Dossier": "lgsp-dossier",
-    "Purpose": "lgsp-purpose",
-    "User": "lgsp-user",
-}
 
 
 def soap_surface(bus: Bus) -> Blueprint:
@@ -109,7 +98,7 @@ def soap_surface(bus: Bus) -> Blueprint:
     @describe(
         "SOAP",
         "Exchange over SOAP",
-        access="message",
+        access="anyone",
         body={version.media_type: {"description": "An envelope as the WSDL describes it"} for version in SoapVersion},
         answers={
             200: Answer(meaning="The operation's answer", content_type="text/xml"),
@@ -117,7 +106,8 @@ def soap_surface(bus: Bus) -> Blueprint:
         },
     )
     def call() -> Response:
-        """The header block Manifest identifies a message; a bearer token or a WS-Security signature any operation."""
+        """Who calls is proven in the envelope: a message by its header block Manifest, any operation by a WS-Security
+        signature (or by a bearer token in the HTTP header Authorization)."""
         # Reached by the short way without Flask (bus.web.submission), which calls the very same method.
         status, headers, body = exchange.take(request.environ, arrival())
         return Response(body, status, headers)
@@ -166,34 +156,25 @@ def receive_soap(bus: Bus, environ: Environ, arrival: Arrival) -> SoapEnvelope:
 
 
 def facts_of(soap: SoapEnvelope, environ: Environ) -> Mapping[str, str]:
-    """What the header blocks say, as the headers that say the same over REST. Raises Malformed(soap-block-invalid)."""
-    facts = dict(_exchange_facts(soap.blocks[EXCHANGE_BLOCK])) if EXCHANGE_BLOCK in soap.blocks else {}
-    if MANIFEST_BLOCK in soap.blocks:
-        manifest = soap.blocks[MANIFEST_BLOCK]
+    """What the header blocks say, as the headers that say the same over REST.
+
+    Raises Malformed(soap-block-invalid, soap-exchange-invalid).
+    """
+    facts = exchange_headers(soap.blocks[EXCHANGE_BLOCK]) if EXCHANGE_BLOCK in soap.blocks else {}
+    manifest = soap.blocks.get(MANIFEST_BLOCK)
+    if manifest is not None:
         if len(manifest):
-            raise Malformed("soap-block-invalid", block="Manifest", part="text")
+            raise Malformed("soap-block-invalid", block="Manifest")
         facts["lgsp-manifest"] = (manifest.text or "").strip()
     if "HTTP_AUTHORIZATION" in environ:
         facts["authorization"] = environ["HTTP_AUTHORIZATION"]
     return facts
 
 
-def _exchange_facts(block: _Element) -> Iterator[tuple[str, str]]:
-    given: dict[str, list[str]] = {}
-    for child in block:
-        namespace, _, name = str(child.tag)[1:].partition("}")
-        if namespace != EXCHANGE_NS or name not in _FACTS or len(child):
-            raise Malformed("soap-block-invalid", block="Exchange", part="children")
-        given.setdefault(name, []).append((child.text or "").strip())
-    for name, values in given.items():
-        if (len(values) > 1 and name != "Receiver") or any("," in value for value in values if name == "Receiver"):
-            raise Malformed("soap-block-invalid", block="Exchange", part=name)
-        yield _FACTS[name], ", ".join(values)
-
-
-def soap_answer(version: SoapVersion, payload: bytes) -> Taken:
-    """An answer around the payload."""
-    return 200, {"Content-Type": f"{version.media_type}; charset=utf-8"}, write_soap(version, payload)
+def soap_answer(version: SoapVersion, payload: bytes, *, manifest_jws: str = "") -> Taken:
+    """An answer around the payload; a manifest that proves it stands in a header block."""
+    blocks = [f'<Manifest xmlns="{EXCHANGE_NS}">{manifest_jws}</Manifest>'.encode()] if manifest_jws else []
+    return 200, {"Content-Type": f"{version.media_type}; charset=utf-8"}, write_soap(version, payload, blocks)
 
 
 def soap_fault(bus: Bus, version: SoapVersion, error: Exception, environ: Environ, arrival: Arrival) -> Taken:
@@ -223,8 +204,13 @@ class Call:
     is_judged: bool = False
 
     def principal(self) -> Principal:
-        """Who asks, by bearer token or WS-Security. Raises NotIdentified."""
-        principal = self.bus.identification.identify_caller(self.headers, self.arrival.received_at)
+        """Who asks for anything but to send: by bearer token or WS-Security. Raises NotIdentified, Malformed.
+
+        The block Exchange says that a message comes, which may come again; what is asked here counts once.
+        """
+        if EXCHANGE_BLOCK in self.soap.blocks:
+            raise Malformed("soap-block-invalid", block="Exchange")
+        principal = self.bus.identification.identify_caller(self.headers, self.arrival.received_at, self.soap)
         structlog.contextvars.bind_contextvars(sender=principal.agency, system=principal.system)
         return principal
 
@@ -271,6 +257,7 @@ def _submit(asked: messages.SubmitMessage, call: Call) -> messages.SubmitMessage
         received_at=call.arrival.received_at,
         traceparent=call.arrival.traceparent,
         attached=tuple(map(_attached, asked.attachment)),
+        soap=call.soap,
     )
     call.is_judged = True
     acceptance = bus.intake.accept(envelope)  # 2 to 5
