@@ -10,14 +10,26 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from jsonschema import Draft202012Validator
 
+from schemas import bundled
 from schemas.identifiers import AgencyCode, MessageId, ServiceCode, SystemCode
 from schemas.message import Direction, Envelope, Grade, Manifest, Means
 from schemas.problem import Malformed, NotIdentified, Problem, UnknownService
+from schemas.soap import (
+    EXCHANGE_BLOCK,
+    EXCHANGE_NS,
+    SECURITY_BLOCK,
+    SoapVersion,
+    payload_bytes,
+    read_soap,
+    write_soap,
+)
 from security import base64url
 from security.certificates import key_record, read_certificate
 from security.identity import Identification
-from security.keys import KeyRing, PublicKeyRecord, SigningKey
+from security.keys import KeyRing, PublicKeyRecord, SigningKey, self_signed_certificate
 from security.signing import sign_manifest, verify_manifest
 from security.tokens import (
     TokenAuthority,
@@ -26,6 +38,7 @@ from security.tokens import (
     refuse_weak_secret,
     verify_secret,
 )
+from security.ws_security import sign_ws_security
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 SYSTEM = SystemCode("H99.15/mot-cua")
@@ -243,6 +256,118 @@ def test_an_attested_manifest_sent_back_to_the_bus_is_refused(
     everybody = Identification(ring, tokens, ring, lambda service: None)
     envelope = an_envelope({"lgsp-manifest": attested.manifest_jws})
     assert refusal(everybody, envelope) == (NotIdentified, "attestation-not-yours")
+
+
+# --- WS-Security -----------------------------------------------------------------------------------------------------
+
+XML = b'<x:GuiHoSo xmlns:x="urn:x"><x:ma>H99.15-260423-0001</x:ma></x:GuiHoSo>'
+SIGNER = ec.generate_private_key(ec.SECP256R1())
+SIGNER_PEM = self_signed_certificate(SIGNER, name=SYSTEM, days=10)
+FACTS = {"Service": "dossier.transfer/1", "Receiver": "G99", "MessageId": ID, "User": "canbo.mau"}
+
+
+def an_exchange_block(facts: dict[str, str], more: str = "") -> bytes:
+    children = "".join(f"<{name}>{value}</{name}>" for name, value in facts.items())
+    return f'<Exchange xmlns="{EXCHANGE_NS}">{children}{more}</Exchange>'.encode()
+
+
+def a_soap_envelope(
+    block: bytes | None = None, headers: dict[str, str] | None = None, *, sign: bool = True, cover: bool = True
+) -> Envelope:
+    """What the door makes of a SOAP message; signed over its Exchange block unless told otherwise."""
+    data = write_soap(SoapVersion.V11, XML, [] if block is None else [block])
+    if sign:
+        covered = frozenset({EXCHANGE_BLOCK}) if block and cover else frozenset[str]()
+        data = sign_ws_security(data, SIGNER, SIGNER_PEM, NOW, signed_blocks=covered)
+    soap = read_soap(data, "text/xml", understood=frozenset({SECURITY_BLOCK, EXCHANGE_BLOCK}))
+    envelope = an_envelope(headers or {}, payload_bytes(soap.payload), "text/xml")
+    return replace(envelope, soap=soap)
+
+
+@pytest.fixture
+def soap_identification(ring: KeyRing, tokens: TokenAuthority) -> Identification:
+    record = key_record(read_certificate(SIGNER_PEM), SYSTEM)
+    return Identification(Directory(record), tokens, ring, {ServiceCode("dossier.transfer"): 3}.get)
+
+
+def test_a_signed_soap_message_is_attested_with_its_means(soap_identification: Identification, ring: KeyRing) -> None:
+    message = soap_identification.identify(a_soap_envelope(an_exchange_block(FACTS, "<Receiver>H99.16</Receiver>")))
+    assert message.grade is Grade.ATTESTED
+    assert message.principal.means is Means.WS_SECURITY
+    assert message.principal.key_id == key_record(read_certificate(SIGNER_PEM), SYSTEM).key_id
+    manifest = message.manifest
+    assert (manifest.sender, manifest.receivers, manifest.service_version) == ("H99.15", ("G99", "H99.16"), 1)
+    assert (manifest.message_id, manifest.user) == (ID, "canbo.mau")
+    assert (manifest.attested_means, manifest.attested_system) == (Means.WS_SECURITY, SYSTEM)
+    verified = verify_manifest(message.manifest_jws, ring, NOW)
+    assert (verified.manifest, verified.payload_sha256) == (manifest, message.manifest_sha256)
+    Draft202012Validator(bundled.document("manifest")).validate(manifest.to_claims())
+
+
+def test_a_signed_message_with_an_id_may_come_again(soap_identification: Identification) -> None:
+    envelope = a_soap_envelope(an_exchange_block(FACTS))
+    first, second = soap_identification.identify(envelope), soap_identification.identify(envelope)
+    assert first.manifest.facts_sha256() == second.manifest.facts_sha256()
+
+
+def test_a_signed_call_without_an_id_counts_once(soap_identification: Identification) -> None:
+    envelope = a_soap_envelope()
+    principal = soap_identification.identify_caller({}, NOW, envelope.soap)
+    assert (principal.system, principal.means) == (SYSTEM, Means.WS_SECURITY)
+    with pytest.raises(NotIdentified) as caught:
+        soap_identification.identify_caller({}, NOW, envelope.soap)
+    assert caught.value.reason == "ws-security-replayed"
+    assert soap_identification.identify_caller({}, NOW, a_soap_envelope().soap) == principal
+
+
+def test_unsigned_http_headers_say_nothing_beside_a_signed_block(soap_identification: Identification) -> None:
+    headers = {"lgsp-receiver": "H99.17", "lgsp-purpose": "khac", "lgsp-user": "nguoi.khac"}
+    block = an_exchange_block({name: value for name, value in FACTS.items() if name != "User"})
+    manifest = soap_identification.identify(a_soap_envelope(block, headers)).manifest
+    assert (manifest.receivers, manifest.purpose, manifest.user) == (("G99",), "", "")
+
+
+@pytest.mark.parametrize(
+    ("block", "reason"),
+    [
+        (an_exchange_block(FACTS | {"Service": ""}), "header-missing"),
+        (an_exchange_block({"Service": "dossier.transfer/1"}), "header-missing"),
+        (an_exchange_block(FACTS | {"Receiver": "G99,H99"}), "soap-block-invalid"),
+        (an_exchange_block(FACTS, "<MessageId>2</MessageId>"), "soap-block-invalid"),
+        (an_exchange_block(FACTS, "<Other/>"), "soap-block-invalid"),
+        (an_exchange_block(FACTS, '<User xmlns="urn:other"/>'), "soap-block-invalid"),
+        (an_exchange_block(FACTS, "<Purpose><b/></Purpose>"), "soap-block-invalid"),
+        (an_exchange_block(FACTS, "text"), "soap-block-invalid"),
+    ],
+)
+def test_an_exchange_block_is_read_strictly(soap_identification: Identification, block: bytes, reason: str) -> None:
+    assert refusal(soap_identification, a_soap_envelope(block)) == (Malformed, reason)
+
+
+def test_a_soap_message_without_proof_of_its_own_is_nobodys(
+    soap_identification: Identification, tokens: TokenAuthority, ring: KeyRing
+) -> None:
+    block = an_exchange_block(FACTS)
+    assert refusal(soap_identification, a_soap_envelope(block, sign=False)) == (NotIdentified, "unsigned")
+    uncovered = a_soap_envelope(block, cover=False)
+    assert refusal(soap_identification, uncovered) == (NotIdentified, "ws-security-not-signed")
+    elsewhere = Identification(Directory(), tokens, ring, {}.get)
+    unknown = (NotIdentified, "ws-security-certificate-unknown")
+    assert refusal(elsewhere, a_soap_envelope(block)) == unknown
+    record = key_record(read_certificate(SIGNER_PEM), SYSTEM)
+    suspended = Identification(Directory(record), tokens, ring, {}.get, admits=lambda _: False)
+    assert refusal(suspended, a_soap_envelope(block)) == unknown
+
+
+def test_a_bad_token_is_not_saved_by_a_good_signature(soap_identification: Identification) -> None:
+    block = an_exchange_block(FACTS)
+    for headers, reason in (
+        ({"authorization": "Bearer a.b.c"}, "token-invalid"),
+        ({"lgsp-manifest": "a.b.c"}, "manifest-unreadable"),
+    ):
+        with pytest.raises(Problem) as caught:
+            soap_identification.identify(a_soap_envelope(block, headers))
+        assert caught.value.reason == reason
 
 
 # --- tokens ----------------------------------------------------------------------------------------------------------
