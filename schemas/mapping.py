@@ -520,7 +520,7 @@ def _type(reader: _Reader) -> _Act:
     def translate(value: Any) -> Any:
         made = _as_type(value, wanted)
         if made is None:
-            raise _Unfit(f"cannot be a {wanted}", at)
+            raise _Unfit(f"cannot be written as {wanted}", at)
         return made
 
     return _changing(at, required, translate)
