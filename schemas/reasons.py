@@ -795,10 +795,10 @@ REASONS: dict[str, Wording] = {
         "Tệp đính kèm không có nội dung, cũng không có mã băm và độ dài của tệp đã tải lên. Hãy nêu một trong hai.",
     ),
     "soap-value-unreadable": Wording(
-        "A value in the Body fits its type in the WSDL but is beyond what can be worked with (a date far off, a number "
-        "of thousands of digits). Correct it and send again.",
-        "Một giá trị trong Body đúng kiểu theo WSDL nhưng vượt quá khả năng xử lý (ngày quá xa, số có hàng nghìn chữ "
-        "số). Hãy sửa và gửi lại.",
+        "A value in the Body fits its type in the WSDL and still cannot be used: base64 with other characters in it, "
+        "a date too far off. Correct it and send again.",
+        "Một giá trị trong Body đúng kiểu theo WSDL nhưng không dùng được: base64 lẫn ký tự khác, ngày quá xa. "
+        "Hãy sửa và gửi lại.",
     ),
     # Field mapping (schemas/mapping.py) and HTTP operations described by OpenAPI (connectors/http_call.py).
     "mapping-invalid": Wording(
