@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from flask import Flask, Response, request
 
+from connectors.base import Connector, Parcel, Reply
 from connectors.http import HttpClient
 from connectors.rest import RestConnector
 from connectors.sandbox.app import SandboxConfig, create_sandbox
-from registry.model import Endpoint
+from registry.model import Endpoint, HttpCall
 from schemas.problem import InvalidReply, ProviderUnavailable
-from tests.connector_contract import KEY, Binding, ConnectorContract, dossier, parcel_of
+from tests.connector_contract import KEY, Binding, ConnectorContract, Rig, dossier, parcel_of
 from tests.loopback import serving
 
 
@@ -33,6 +34,52 @@ class TestRest(ConnectorContract):
         logs_in=False,
         secret_of=lambda credential: credential.partition(":")[2],
     )
+
+
+class _Described:
+    """The connector for a service that was registered with its HTTP operation."""
+
+    def __init__(self, connector: Connector, call: HttpCall) -> None:
+        self._connector = connector
+        self._call = call
+
+    def deliver(self, parcel: Parcel, endpoint: Endpoint, secret: bytes | None) -> Reply:
+        return self._connector.deliver(replace(parcel, call=self._call), endpoint, secret)
+
+    def close(self) -> None:
+        self._connector.close()
+
+
+class TestDescribedOperation(ConnectorContract):
+    """The business registry without a line of code of its own: its OpenAPI says all there is to know."""
+
+    bound = Binding(
+        connector="rest",
+        twin="business_registry",
+        path="/business_registry",
+        operation="chiTietDoanhNghiep",
+        service="enterprise.detail",
+        payload=lambda number: {"msdn": "9900000016"},
+        effects=lambda state: len(state["idempotency_keys"]),
+        settings={"auth": "oauth2"},
+        answers=frozenset({"error", "nonsense"}),
+    )
+
+    @pytest.fixture(autouse=True)
+    def described(self, rig: Rig) -> None:
+        call = HttpCall(method="GET", path="/apiCSDLDKDN/chiTietDoanhNghiep", query=("msdn",), body="")
+        rig.connector = _Described(rig.connector, call)
+
+    def test_an_enterprise_comes_back_as_the_registry_wrote_it(self, rig: Rig) -> None:
+        document = json.loads(rig.deliver().body)
+        assert document["HOAdress"]["CityName"] == "Hải Phòng"
+        assert ("GET", "/business_registry/apiCSDLDKDN/chiTietDoanhNghiep") in {
+            (method, path) for method, path, _ in rig.server.requests
+        }
+
+    def test_a_value_cannot_add_a_parameter(self, rig: Rig) -> None:
+        reply = rig.deliver(parcel_of("enterprise.detail", {"msdn": "9900000016&msdn=9900000023"}))
+        assert json.loads(reply.body)["Status"] == "0"
 
 
 class _Keys:
@@ -110,6 +157,10 @@ def test_each_way_to_prove_who_calls() -> None:
         (b"x", {"auth": "header"}),
         (b"x", {"auth": "header", "auth_header": "bad name"}),
         (b"x", {"auth": "magic"}),
+        (None, {"auth": "oauth2"}),
+        (b"no-colon", {"auth": "oauth2"}),
+        (b"a:b", {"auth": "oauth2", "token_path": 1}),
+        (b"a:b", {"auth": "oauth2", "token_url": "ftp://example.com/token"}),
         (None, {"headers": {"X": "a\r\nb: c"}}),
         (None, {"headers": {"content-LENGTH": "3"}}),
         (None, {"headers": {"Lgsp-Manifest": "mine"}}),
