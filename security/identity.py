@@ -45,8 +45,10 @@ LatestVersion = Callable[[ServiceCode], int | None]
 _CONTENT_DIGEST_MEMBER = re.compile(r"\s*([a-z0-9*][a-z0-9_.*-]*)=:([A-Za-z0-9+/]*={0,2}):\s*")
 _MAX_DIGEST_HEADER = 500
 _MAX_PLAIN_TEXT = 100
-#: Facts of a message that a signed Exchange block says or leaves out.
-_SIGNED_FACTS = frozenset({"lgsp-receiver", "lgsp-message-id", "lgsp-dossier", "lgsp-purpose", "lgsp-user"})
+#: Facts of a message that the signed Exchange block says or leaves out.
+_SIGNED_FACTS = frozenset(
+    {"lgsp-service", "lgsp-receiver", "lgsp-message-id", "lgsp-dossier", "lgsp-purpose", "lgsp-user"}
+)
 
 
 class Identification:
@@ -217,15 +219,11 @@ class Identification:
 
 
 def _with_signed_facts(envelope: Envelope) -> Envelope:
-    """The same arrival, whose facts come from the signed Exchange block and not from HTTP headers, which nobody signed.
-
-    The service alone may stand outside the block: the address of the call names it too.
-    """
+    """The same arrival, whose facts are those of the signed Exchange block and of nothing else: nobody signed the HTTP
+    headers or the address, and a captured signature must not serve for another receiver, service or id."""
     block = None if envelope.soap is None else envelope.soap.blocks.get(EXCHANGE_BLOCK)
-    if block is None:
-        return envelope
     kept = {name: value for name, value in envelope.headers.items() if name not in _SIGNED_FACTS}
-    return replace(envelope, headers={**kept, **exchange_headers(block)})
+    return replace(envelope, headers=kept if block is None else kept | exchange_headers(block))
 
 
 def _required(headers: Mapping[str, str], name: str) -> str:

@@ -322,9 +322,13 @@ def test_a_signed_call_without_an_id_counts_once(soap_identification: Identifica
 
 def test_unsigned_http_headers_say_nothing_beside_a_signed_block(soap_identification: Identification) -> None:
     headers = {"lgsp-receiver": "H99.17", "lgsp-purpose": "khac", "lgsp-user": "nguoi.khac"}
+    headers |= {"lgsp-service": "dossier.transfer/1", "lgsp-message-id": ID}
     block = an_exchange_block({name: value for name, value in FACTS.items() if name != "User"})
     manifest = soap_identification.identify(a_soap_envelope(block, headers)).manifest
     assert (manifest.receivers, manifest.purpose, manifest.user) == (("G99",), "", "")
+    no_service = an_exchange_block({name: value for name, value in FACTS.items() if name != "Service"})
+    for envelope in (a_soap_envelope(no_service, headers), a_soap_envelope(headers=headers)):
+        assert refusal(soap_identification, envelope) == (Malformed, "header-missing")
 
 
 @pytest.mark.parametrize(
