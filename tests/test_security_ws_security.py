@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import random
 import re
 import threading
 from collections.abc import Callable
@@ -517,6 +518,23 @@ def test_every_flipped_character_of_the_signature_and_its_digests_is_noticed() -
             at = found.start(1) + 5
             flipped = "A" if text[at] != "A" else "B"
             assert refusal((text[:at] + flipped + text[at + 1 :]).encode()) == "ws-security-signature-invalid"
+
+
+def test_random_damage_is_refused_with_a_reason_or_changes_nothing() -> None:
+    chance = random.Random(1306)
+    pieces = [found.span() for found in re.finditer(rb"<[^>]+>|[A-Za-z0-9+/=:#.-]+", SIGNED_MESSAGE)]
+    good = read_soap(SIGNED_MESSAGE, "text/xml", understood=UNDERSTOOD)
+    for _ in range(1500):
+        data = bytearray(SIGNED_MESSAGE)
+        (start, end), (other, other_end) = chance.choice(pieces), chance.choice(pieces)
+        data[start:end] = chance.choice((b"", SIGNED_MESSAGE[other:other_end], SIGNED_MESSAGE[start:end] * 2, b"0"))
+        try:
+            verify(bytes(data))
+        except (NotIdentified, Malformed):
+            continue
+        read = read_soap(bytes(data), "text/xml", understood=UNDERSTOOD)
+        assert payload_bytes(read.payload) == payload_bytes(good.payload)
+        assert payload_bytes(read.blocks[EXCHANGE_BLOCK]) == payload_bytes(good.blocks[EXCHANGE_BLOCK])
 
 
 # ---- Keys
