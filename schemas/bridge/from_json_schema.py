@@ -74,6 +74,7 @@ class _Reader:
         self._namespace = namespace
         self._names: dict[str, str] = {}
         self._unfinished: set[str] = set()
+        self._nullable: dict[str, bool] = {}
         self._parts = 0
         self.definitions: dict[str, Shape] = {}
 
@@ -85,7 +86,7 @@ class _Reader:
             json=name,
             xml=xml,
             shape=shape,
-            is_nillable=shape != ANY and self._allows_null(schema, frozenset()),
+            is_nillable=shape != ANY and self._allows_null(schema),
             description=" ".join(description.split())[:500],
         )
 
@@ -228,23 +229,24 @@ class _Reader:
     def _qualified(self, name: str) -> str:
         return f"{{{self._namespace}}}{name}" if self._namespace else name
 
-    def _allows_null(self, schema: Any, seen: frozenset[str]) -> bool:
+    def _allows_null(self, schema: Any) -> bool:
         if not isinstance(schema, dict):
             return schema is True
         if "type" in schema and "null" not in ([schema["type"]] if isinstance(schema["type"], str) else schema["type"]):
             return False
         if ("enum" in schema and None not in schema["enum"]) or schema.get("const") is not None:
             return False
-        pointer = schema.get("$ref")
-        if pointer is not None:
-            if pointer in seen:
-                return True
-            if not self._allows_null(self._at(pointer, ""), seen | {pointer}):
-                return False
-        if not all(self._allows_null(each, seen) for each in schema.get("allOf", ())):
+        if "$ref" in schema and not self._target_allows_null(schema["$ref"]):
             return False
-        unions = [schema[keyword] for keyword in ("oneOf", "anyOf") if keyword in schema]
-        return all(any(self._allows_null(each, seen) for each in union) for union in unions)
+        if not all(map(self._allows_null, schema.get("allOf", ()))):
+            return False
+        return all(any(map(self._allows_null, schema[keyword])) for keyword in ("oneOf", "anyOf") if keyword in schema)
+
+    def _target_allows_null(self, pointer: str) -> bool:
+        if pointer not in self._nullable:
+            self._nullable[pointer] = True  # what it says of itself is no obstacle
+            self._nullable[pointer] = self._allows_null(self._at(pointer, ""))
+        return self._nullable[pointer]
 
 
 def _escape(name: str) -> str:

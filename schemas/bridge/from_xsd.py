@@ -6,11 +6,13 @@ refused with its place: the names from the root element or the type down.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
+from schemas.bridge.lexical import LEXICAL
 from schemas.bridge.shape import (
     CHOICES_NAME,
     MAX_PARTS,
@@ -100,6 +102,8 @@ class _Reader:
         assert isinstance(kind, XsdComplexType)  # noqa: S101  # there is no third
         if kind.name == _XS + "anyType":
             raise not_bridgeable("any-type", place)
+        if kind.abstract:
+            raise not_bridgeable("abstract-type", place)
         if kind.name is None:
             return self._record(kind, place)
         if id(kind) not in self._names:
@@ -113,8 +117,6 @@ class _Reader:
         return f"{name}.{taken + 1}" if taken else name
 
     def _record(self, kind: XsdComplexType, place: str) -> Shape:
-        if kind.abstract:
-            raise not_bridgeable("abstract-type", place)
         if kind.mixed:
             raise not_bridgeable("mixed-content", place)
         if any((base.name or "").startswith("{http://schemas.xmlsoap.org/soap/encoding/}") for base in _bases(kind)):
@@ -186,7 +188,7 @@ class _Content:
             return
         is_needed = is_required and group.min_occurs > 0 and (group.model != "choice" or len(group) == 1)
         if group.max_occurs != 1 and len(group):
-            return self._repeated_group(group, branches, is_required=is_needed)
+            return self._repeated_group(group, branches, is_required=is_required and group.min_occurs > 0)
         for number, particle in enumerate(group):
             here = (*branches, (id(group), number)) if group.model == "choice" else branches
             if isinstance(particle, XsdAnyElement):
@@ -287,13 +289,13 @@ def _simple(kind: XsdSimpleType, place: str) -> Scalar | Items:
     if any(isinstance(each, XsdUnion) for each in chain):
         return Scalar(kind=Kind.TEXT, xsd="anySimpleType", space="collapse")
     xsd = next((local_name(each.name or "") for each in chain if (each.name or "").startswith(_XS)), "string")
+    if xsd in ("anySimpleType", "anyAtomicType"):
+        return Scalar(kind=Kind.TEXT)
     if xsd in _BOUND_TO_XML or any((each.name or "") == _XS + name for each in chain for name in _BOUND_TO_XML):
         raise not_bridgeable("bound-to-xml", place)
     primitive_type: Any = getattr(kind, "primitive_type", None)
     primitive = local_name(primitive_type.name) if primitive_type is not None else "string"
     space = kind.white_space if kind.white_space in ("preserve", "replace") else "collapse"
-    if primitive in ("anySimpleType", "anyAtomicType"):
-        return Scalar(kind=Kind.TEXT, xsd="string", space="preserve")
     result = Scalar(kind=_kind(kind, primitive, chain), xsd=xsd, space=space)  # type: ignore[arg-type]  # two of three words
     return replace(result, limits=_limits(kind, result))
 
@@ -338,11 +340,25 @@ def _limits(kind: XsdSimpleType, scalar: Scalar) -> Mapping[str, Any]:
         for name, keyword in _LENGTHS.items():
             if name in facets:
                 limits[keyword] = int(facets[name].value)
+        if scalar.xsd not in LEXICAL and (pattern := _pattern(kind)):
+            limits["pattern"] = pattern
     elif scalar.kind in (Kind.INTEGER, Kind.WIDE, Kind.DECIMAL):
         for name, keyword in _BOUNDS.items():
             if name in facets and (bound := _bound(facets[name].value)) is not None:
                 limits[keyword] = bound
     return limits
+
+
+#: What means the same in the patterns of XML Schema and of JSON Schema: letters, digits, signs, groups, plain classes.
+_PLAIN_PATTERN: Final = re.compile(r"(?:[\w ,;:/@#%=<>!\"'{}()|?*+.-]|\[[\w ,;:/@#%.()|?*+-]+\])+")
+
+
+def _pattern(kind: XsdSimpleType) -> str:
+    """The type's pattern as JSON Schema says it, if both say it alike: XML Schema means the whole text."""
+    patterns: Any = kind.patterns
+    texts = [str(each.get("value", "")) for each in patterns] if patterns is not None else []
+    is_plain = len(texts) == 1 and _PLAIN_PATTERN.fullmatch(texts[0]) and "--" not in texts[0]
+    return f"^(?:{texts[0]})$" if is_plain else ""
 
 
 def _bound(value: Any) -> int | None:

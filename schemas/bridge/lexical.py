@@ -196,8 +196,8 @@ def _read_wide(text: str) -> int | str:
         raise Untranslatable("format: integer")
     sign, digits = found[1].removeprefix("+"), found[2] or "0"
     # The length comes first: int() of a million digits is slow.
-    if len(digits) < _LONG or (len(digits) == _LONG and int(digits) <= _MAX_INTEGER):
-        return int(sign + digits)
+    if len(digits) <= _LONG and -_MAX_INTEGER - 1 <= (number := int(sign + digits)) <= _MAX_INTEGER:
+        return number
     return sign + digits
 
 
