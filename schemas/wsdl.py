@@ -1,8 +1,8 @@
 """WSDL 1.1, document/literal, for SOAP 1.1 and 1.2: what a toolkit makes its client from.
 
 Written so that every toolkit at hand takes it: each message has one part ``parameters`` that names an element (so the
-operation counts as *wrapped*), each header block and the fault have a message of their own, both ports have the same
-address, and the types need nothing from elsewhere.
+operation counts as *wrapped*), each header block and the fault have a message of their own, whose part has their name
+(zeep asks for a block by it), both ports have the same address, and the types need nothing from elsewhere.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 WSDL_NS: Final = "http://schemas.xmlsoap.org/wsdl/"
 XSD_NS: Final = "http://www.w3.org/2001/XMLSchema"
 _TRANSPORT: Final = "http://schemas.xmlsoap.org/soap/http"
+#: Where the types go in the document.
+_TYPES_HERE: Final = "types"
 #: Suffix of binding and port → namespace of its WSDL extension.
 _BINDINGS: Final = {
     "Soap11": "http://schemas.xmlsoap.org/wsdl/soap/",
@@ -106,7 +108,7 @@ class _Document:
 
     def written(self, types: Sequence[str], address: str, documentation: str) -> bytes:
         _document(self._root, documentation)
-        self._add_types(types)
+        _add(self._root, "types").append(etree.Comment(_TYPES_HERE))
         self._add_messages()
         self._add_port_type()
         for suffix, extension in _BINDINGS.items():
@@ -116,12 +118,11 @@ class _Document:
             port = _add(service, "port", name=f"{self._name}{suffix}", binding=f"tns:{self._name}{suffix}")
             etree.SubElement(port, f"{{{extension}}}address", {"location": address})
         etree.indent(self._root)
-        return etree.tostring(self._root, encoding="UTF-8", xml_declaration=True)
-
-    def _add_types(self, types: Sequence[str]) -> None:
-        section = _add(self._root, "types")
-        for text in types:
-            section.extend(schemas_in(text))
+        frame = etree.tostring(self._root, encoding="UTF-8", xml_declaration=True)
+        # As text: moved into this tree, a schema would lose the prefixes that ours has other names for, and with them
+        # the meaning of its references.
+        schemas = (etree.tostring(schema, with_tail=False) for text in types for schema in schemas_in(text))
+        return frame.replace(f"<!--{_TYPES_HERE}-->".encode(), b"\n".join(schemas))
 
     def _add_messages(self) -> None:
         for operation in self._operations:
@@ -129,14 +130,14 @@ class _Document:
             if operation.reply is not None:
                 self._add_message(f"{operation.name}Response", operation.reply)
         for block in dict.fromkeys(block for operation in self._operations for block in operation.blocks):
-            self._add_message(f"{_local(block)}Block", block)
+            self._add_message(f"{_local(block)}Block", block, _local(block))
         if self._fault:
-            self._add_message("Fault", self._fault)
+            self._add_message("Fault", self._fault, _local(self._fault))
 
-    def _add_message(self, name: str, element: str) -> None:
+    def _add_message(self, name: str, element: str, part: str = "parameters") -> None:
         message = _add(self._root, "message", name=name)
         prefix = self._prefixes[_namespace(element)]
-        _add(message, "part", name="parameters", element=f"{prefix}:{_local(element)}")
+        _add(message, "part", name=part, element=f"{prefix}:{_local(element)}")
 
     def _add_port_type(self) -> None:
         port_type = _add(self._root, "portType", name=self._name)
@@ -160,7 +161,7 @@ class _Document:
             etree.SubElement(bound, f"{{{extension}}}operation", action)
             received = _add(bound, "input")
             for block in operation.blocks:
-                header = {"message": f"tns:{_local(block)}Block", "part": "parameters", "use": "literal"}
+                header = {"message": f"tns:{_local(block)}Block", "part": _local(block), "use": "literal"}
                 etree.SubElement(received, f"{{{extension}}}header", header)
             etree.SubElement(received, f"{{{extension}}}body", {"use": "literal"})
             if operation.reply is not None:
