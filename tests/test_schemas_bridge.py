@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import canonicalize
@@ -188,6 +189,53 @@ def test_schemas_of_several_namespaces_are_bridged_together() -> None:
     bundle = f'<w:types xmlns:w="http://schemas.xmlsoap.org/wsdl/">{home}{people}</w:types>'
     xml = '<t:r xmlns:t="urn:t" xmlns:p="urn:p" p:k="7"><t:a>1</t:a><p:a><x>2</x></p:a></t:r>'
     translated(bridge_xsd(bundle, "{urn:t}r"), xml, '{"@k":7,"a":1,"a_2":{"x":2}}')
+
+
+@pytest.mark.parametrize(
+    "schema, element, xml, value",
+    [
+        (record("", more='<xs:attribute name="a" type="xs:int"/>').replace("elementForm", "attributeForm"), "{urn:t}r",
+         '<t:r xmlns:t="urn:t" t:a="1"/>', '{"@a":1}'),
+        (record("", more='<xs:attribute ref="xml:lang"/>',
+                top='<xs:import namespace="http://www.w3.org/XML/1998/namespace"/>'), "{urn:t}r",
+         '<r xmlns="urn:t" xml:lang="vi"/>', '{"@lang":"vi"}'),
+        (sequence('<xs:element name="a" type="xs:int"/>').replace(' xmlns="urn:t" targetNamespace="urn:t"', ""), "r",
+         "<r><a>1</a></r>", '{"a":1}'),
+    ],
+)  # fmt: skip
+def test_names_keep_their_namespaces(schema: str, element: str, xml: str, value: str) -> None:
+    translated(bridge_xsd(schema, element), xml, value)
+
+
+def test_what_the_xsd_says_of_a_type_is_said_in_json_too() -> None:
+    code = (
+        '<xs:simpleType name="Ma"><xs:annotation><xs:documentation>Mã\n hồ sơ</xs:documentation></xs:annotation>'
+        '<xs:restriction base="xs:string"><xs:pattern value="[A-Z]{2}[0-9]+"/><xs:maxLength value="9"/>'
+        "</xs:restriction>"
+        "</xs:simpleType>"
+    )
+    limits = (
+        '<xs:element name="n"><xs:annotation><xs:documentation>Số lượng</xs:documentation></xs:annotation>'
+        '<xs:simpleType><xs:restriction base="xs:integer"><xs:minInclusive value="0"/><xs:maxExclusive value="100"/>'
+        '</xs:restriction></xs:simpleType></xs:element><xs:element name="e"><xs:simpleType><xs:restriction'
+        ' base="xs:string"><xs:enumeration value="nam"/><xs:enumeration value="nữ"/></xs:restriction></xs:simpleType>'
+        "</xs:element>"
+    )
+    bridge = bridge_xsd(sequence(f'<xs:element name="m" type="Ma"/>{limits}', top=code), "{urn:t}r")
+    assert bridge.json_schema["properties"] == {
+        "m": {"type": "string", "maxLength": 9, "pattern": "^(?:[A-Z]{2}[0-9]+)$"},
+        "n": {"type": "integer", "minimum": 0, "exclusiveMaximum": 100, "description": "Số lượng"},
+        "e": {"type": "string", "enum": ["nam", "nữ"]},
+    }
+
+
+def test_many_threads_may_translate_at_once() -> None:
+    def run(number: int) -> bool:
+        body = f'{{"a":[{number}],"s":"{number}"}}'.encode()
+        return STRICT.to_json(STRICT.to_xml(body)) == body
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(run, range(400)))
 
 
 def test_what_an_optional_wildcard_lets_in_is_left_out() -> None:

@@ -40,7 +40,8 @@ _TYPE: Final = XSI + "type"
 #: Attributes that any element may have, and that say nothing here: a location is not followed.
 _IGNORED: Final = frozenset({XSI + "schemaLocation", XSI + "noNamespaceSchemaLocation"})
 _SPACE: Final = " \t\r\n"
-_MISSING: Final = object()
+#: Of one element; the schemas known here stay below 20.
+_MAX_ATTRIBUTES: Final = 200
 
 
 class Notes:
@@ -208,15 +209,15 @@ class _Compiler:
 
         def attributes(element: _Element, notes: Notes) -> dict[str, Any]:
             value: dict[str, Any] = {}
-            for name, text in element.items():
-                found = readers.get(str(name))
+            for name, text in _attributes_of(element, notes):
+                found = readers.get(name)
                 if found is not None:
                     try:
-                        value[found[0]] = found[1](str(text))
+                        value[found[0]] = found[1](text)
                     except Untranslatable as refusal:
-                        notes.refuse(element, str(refusal), str(name))
-                elif not (is_open and not str(name).startswith(XSI)):
-                    _refuse_attribute(element, str(name), str(text), notes)
+                        notes.refuse(element, str(refusal), name)
+                elif not (is_open and not name.startswith(XSI)):
+                    _refuse_attribute(element, name, text, notes)
             return value
 
         return attributes
@@ -260,9 +261,9 @@ def _nillable(read: Read) -> Read:
         if nil.strip(_SPACE) in ("true", "1"):
             if len(element) or element.text:
                 notes.refuse(element, "nil-not-empty")
-            for name, _ in element.items():
+            for name, _ in _attributes_of(element, notes):
                 if name != _NIL and name not in _IGNORED:
-                    notes.refuse(element, "attribute-of-nil", str(name))
+                    notes.refuse(element, "attribute-of-nil", name)
             return None
         del element.attrib[_NIL]  # xsi:nil="false" says nothing; whether it is a boolean is the schema's question
         return read(element, notes)
@@ -292,9 +293,9 @@ def _text(element: _Element, notes: Notes, read: ReadText) -> Any:
 
 def _read_variant(element: _Element, notes: Notes) -> Any:
     kind = str(element.get(VARIANT_ATTRIBUTE, "string"))
-    for name, text in element.items():
+    for name, text in _attributes_of(element, notes):
         if name != VARIANT_ATTRIBUTE:
-            _refuse_attribute(element, str(name), str(text), notes)
+            _refuse_attribute(element, name, text, notes)
     try:
         read = variant_reader(kind)
     except Untranslatable:
@@ -312,10 +313,18 @@ def _words(item: Scalar) -> ReadText:
     return words
 
 
+def _attributes_of(element: _Element, notes: Notes) -> list[tuple[str, str]]:
+    """The attributes of an element; libxml2 searches all of them for the value of each, so they are counted first."""
+    if len(element.attrib) > _MAX_ATTRIBUTES:
+        notes.refuse(element, f"at most {_MAX_ATTRIBUTES} attributes")
+        return []
+    return [(str(name), str(text)) for name, text in element.items()]
+
+
 def _refuse_attributes(element: _Element, notes: Notes) -> None:
     if element.attrib:
-        for name, text in element.items():
-            _refuse_attribute(element, str(name), str(text), notes)
+        for name, text in _attributes_of(element, notes):
+            _refuse_attribute(element, name, text, notes)
 
 
 def _refuse_attribute(element: _Element, name: str, text: str, notes: Notes) -> None:
