@@ -787,8 +787,12 @@ REASONS: dict[str, Wording] = {
         "Có tệp gửi kèm mà bản kê khai đã ký không nêu. Hãy nêu đủ tệp đính kèm rồi ký lại.",
     ),
     "soap-block-invalid": Wording(
-        "The header block {block} is not as the WSDL describes it for this operation. Correct it or leave it out.",
-        "Khối tiêu đề {block} không đúng mô tả trong WSDL cho thao tác này. Hãy sửa lại hoặc bỏ đi.",
+        "The header block {block} is not as the WSDL describes it; see its part {part}. Correct it and send again.",
+        "Khối tiêu đề {block} không đúng mô tả trong WSDL; hãy xem phần {part}. Hãy sửa và gửi lại.",
+    ),
+    "soap-block-not-here": Wording(
+        "The header block {block} belongs to a message that is sent, not to this operation. Leave it out.",
+        "Khối tiêu đề {block} chỉ dùng khi gửi thông điệp, không dùng cho thao tác này. Hãy bỏ đi.",
     ),
     "soap-attachment-incomplete": Wording(
         "An attachment has neither its content nor the digest and length of a file uploaded before. Give one of them.",
@@ -949,8 +953,8 @@ REASONS: dict[str, Wording] = {
     "import-openapi-file": Wording(
         "The operation sends or returns files (multipart or binary), which travel as attachments on the bus. Ask the "
         "provider for an operation that takes JSON.",
-        "Thao tác gửi hoặc trả tệp (multipart hoặc nhị phân); trên trục, tệp đi dạng đính kèm. Hãy đề nghị bên cung cấp "
-        "thao tác nhận JSON.",
+        "Thao tác gửi hoặc trả tệp (multipart hoặc nhị phân); trên trục, tệp đi dạng đính kèm. Hãy đề nghị bên cung "
+        "cấp thao tác nhận JSON.",
     ),
     "import-openapi-body": Wording(
         "The operation takes or answers something other than application/json. Ask the provider for JSON.",
@@ -969,10 +973,6 @@ REASONS: dict[str, Wording] = {
     "import-openapi-path": Wording(
         "The path and its parameters do not fit together. Declare every name in braces as a path parameter.",
         "Đường dẫn và các tham số của nó không khớp nhau. Hãy khai báo mọi tên trong ngoặc nhọn là tham số path.",
-    ),
-    "import-openapi-servers": Wording(
-        "The operation lies on a server of its own. Import it alone (--select) with --endpoint-url.",
-        "Thao tác nằm trên máy chủ riêng. Hãy nhập riêng thao tác này (--select) kèm --endpoint-url.",
     ),
     "import-code-taken": Wording(
         "Another operation of the description gets the same code. Import it alone (--select) with another --prefix.",

@@ -156,15 +156,12 @@ def receive_soap(bus: Bus, environ: Environ, arrival: Arrival) -> SoapEnvelope:
 
 
 def facts_of(soap: SoapEnvelope, environ: Environ) -> Mapping[str, str]:
-    """What the header blocks say, as the headers that say the same over REST.
-
-    Raises Malformed(soap-block-invalid, soap-exchange-invalid).
-    """
+    """What the header blocks say, as the headers that say the same over REST. Raises Malformed(soap-block-invalid)."""
     facts = exchange_headers(soap.blocks[EXCHANGE_BLOCK]) if EXCHANGE_BLOCK in soap.blocks else {}
     manifest = soap.blocks.get(MANIFEST_BLOCK)
     if manifest is not None:
         if len(manifest):
-            raise Malformed("soap-block-invalid", block="Manifest")
+            raise Malformed("soap-block-invalid", block="Manifest", part="text")
         facts["lgsp-manifest"] = (manifest.text or "").strip()
     if "HTTP_AUTHORIZATION" in environ:
         facts["authorization"] = environ["HTTP_AUTHORIZATION"]
@@ -209,7 +206,7 @@ class Call:
         The block Exchange says that a message comes, which may come again; what is asked here counts once.
         """
         if EXCHANGE_BLOCK in self.soap.blocks:
-            raise Malformed("soap-block-invalid", block="Exchange")
+            raise Malformed("soap-block-not-here", block="Exchange")
         principal = self.bus.identification.identify_caller(self.headers, self.arrival.received_at, self.soap)
         structlog.contextvars.bind_contextvars(sender=principal.agency, system=principal.system)
         return principal
