@@ -28,6 +28,7 @@ from schemas.codec import read_content_type
 from schemas.message import sha256_hex
 from schemas.problem import InvalidReply, Malformed, SchemaViolation
 from schemas.validation import WELL_FORMED_JSON, WELL_FORMED_XML, PayloadSchema, compile_schema
+from schemas.xsd import read_xsd
 
 if TYPE_CHECKING:
     from schemas.bridge import Bridge
@@ -60,13 +61,14 @@ class Translated:
 class Form:
     """One side's form of one payload; a :class:`schemas.validation.PayloadSchema` that takes both languages."""
 
-    __slots__ = ("_bridge", "_document", "_native", "element", "kind")
+    __slots__ = ("_bridge", "_document", "_mirror", "_native", "element", "kind")
 
     def __init__(self, document: Mapping[str, Any] | str | None, element: str, default: PayloadSchema) -> None:
         """``default`` is what an undocumented payload is checked against. Raises Malformed for a bad schema."""
         self._document = document
         self._native = default
         self._bridge: Bridge | Malformed | None = None
+        self._mirror: PayloadSchema | None = None
         self.element = element
         #: What the schema is written in; None where there is none, and then nothing can be translated.
         self.kind: Kind | None = None
@@ -89,7 +91,16 @@ class Form:
         kind = self.kind
         if kind is None or kind_of(content_type) in (kind, None):
             return self._native.validate(body, content_type)
+        if kind is Kind.XML:
+            # First in the sender's own language, so that it is told its own names and places.
+            self._mirrored().validate(body, content_type)
         return self._native.validate(self.translated(body, content_type, kind), kind.value)
+
+    def _mirrored(self) -> PayloadSchema:
+        """What the XSD says of the payload's JSON."""
+        if self._mirror is None:
+            self._mirror = compile_schema(self.json_schema, registered=True)
+        return self._mirror
 
     def translated(self, body: bytes, content_type: str, wanted: Kind) -> bytes:
         """The payload in the wanted language. Raises SchemaViolation(payload-not-translatable), Malformed."""
@@ -131,9 +142,20 @@ def _bridge_of(document: Mapping[str, Any] | str | None, element: str) -> Bridge
     if document is None:
         return Malformed("schema-not-bridgeable", why="there is none", place="schema")
     try:
-        return bridge_xsd(document, element) if isinstance(document, str) else bridge_json_schema(document, element)
+        if not isinstance(document, str):
+            return bridge_json_schema(document, element)
+        return bridge_xsd(document, element or _only_element(document))
     except Malformed as problem:
         return problem
+
+
+def _only_element(xsd: str) -> str:
+    elements = read_xsd(xsd.encode()).elements
+    if len(elements) != 1:
+        raise Malformed(
+            "schema-not-bridgeable", why="several elements may be the root and none is named", place="element"
+        )
+    return elements[0]
 
 
 class Contract:
@@ -169,20 +191,27 @@ class Contract:
             return False
 
     def translated_forms(self) -> Iterator[tuple[str, Form]]:
-        """The forms that must be bridgeable for what the service says it takes and calls, by their fields."""
+        """The forms that must be bridgeable for what the service says it takes and how it adapts it, by field."""
         spoken = {kind for content_type in self._content_types if (kind := kind_of(content_type)) is not None}
+        if self.request.kind is not None and (spoken | {self.provider_kind}) - {self.request.kind, None}:
+            yield "schema", self.request
+        # Mapping rules speak of JSON, so whatever is written in XML is translated on the way.
         sides = (
             ("schema", self.request, self.provider_request, self._request_mapping),
             ("reply_schema", self.reply, self.provider_reply, self._reply_mapping),
         )
         for field, own, provided, mapping in sides:
-            adapts = provided is not own or mapping is not None
-            meets_other_language = bool((spoken | {self.provider_kind}) - {own.kind, None})
-            # Mapping rules speak of JSON, so whatever is written in XML must be translated on the way.
-            if own.kind is not None and (meets_other_language or (adapts and own.kind is Kind.XML)):
+            if own.kind is Kind.XML and (provided is not own or mapping is not None):
                 yield field, own
             if provided is not own and provided.kind is not Kind.JSON:
                 yield f"provider/{field}", provided
+
+    def warm(self) -> None:
+        """Make the translations now that calls of this service need, so that none of them waits a second for it."""
+        for _, form in self.translated_forms():
+            form.bridge()
+        if self.provider_kind is not None and self.reply.kind is not None and self.provider_kind is not self.reply.kind:
+            self.reply.bridge()
 
     def check_request(self, body: bytes, content_type: str) -> None:
         """The consumer's payload breaks neither its own schema nor, once translated, the provider's.
@@ -215,7 +244,9 @@ class Contract:
             self.provider_reply.validate(body, content_type)
             kind = kind_of(content_type) if content_type else None
             adapts = self.provider_reply is not self.reply or self._reply_mapping is not None
-            if kind is None or wanted is None or self.reply.kind is None or (kind is wanted and not adapts):
+            if kind is None or wanted is None or self.reply.kind is None:
+                return None
+            if not adapts and (kind is wanted or not self.reply.is_bridgeable):
                 return None
             carried = _carried(body, content_type, self.provider_reply, self._reply_mapping, self.reply, wanted)
             if adapts:
@@ -235,7 +266,7 @@ def _carried(
         return source.translated(body, content_type, wanted)
     document = source.translated(body, content_type, Kind.JSON)
     if mapping is not None:
-        document = _written(mapping.apply(json.loads(document, parse_float=Decimal)))
+        document = _written(mapping.apply(json.loads(document, parse_float=_decimal)))
     return target.translated(document, Kind.JSON.value, wanted)
 
 
@@ -249,10 +280,22 @@ def _mapping(rules: tuple[Mapping[str, Any], ...]) -> FieldMapping | None:
 
 def _written(value: Any) -> bytes:
     """JSON in which a decimal has the very digits that it came with."""
-    return orjson.dumps(value, default=_decimal)
+    return orjson.dumps(value, default=_digits)
 
 
-def _decimal(value: Any) -> orjson.Fragment:
+def _decimal(text: str) -> Decimal:
+    value = Decimal(text)
+    # ``1e-999999999`` is short to send and a gigabyte to write out.
+    if value and abs(value.adjusted()) > _MAX_DIGITS:
+        raise Malformed("json-number-too-large")
+    return value
+
+
+#: Digits before or after the point: more than any IEEE 754 double has.
+_MAX_DIGITS = 400
+
+
+def _digits(value: Any) -> orjson.Fragment:
     if isinstance(value, Decimal):
         return orjson.Fragment(format(value, "f"))
     raise TypeError

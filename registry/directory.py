@@ -199,7 +199,7 @@ class Directory:
         for service in self.services.values():
             if service.stage in self.open_stages:
                 try:
-                    self.contract_for(service)
+                    self.contract_for(service).warm()
                 except Malformed as problem:
                     log.error("registry.schema_unusable", service=service.key, reason=problem.reason)
 

@@ -15,7 +15,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import jsonschema_rs
 from lxml import etree
@@ -24,6 +24,9 @@ from schemas.codec import MAX_JSON_DEPTH, canonical_json, read_content_type, rea
 from schemas.message import sha256_hex
 from schemas.problem import FieldError, Malformed, SchemaViolation
 from schemas.xsd import compile_with_libxml2, open_with_xmlschema, read_xsd
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
 
 #: Places listed in one refusal; more help nobody, and the list must stay small for hostile input.
 MAX_ERRORS: Final = 20
@@ -377,7 +380,7 @@ class _XmlSchema:
                 self._refuse_many_errors(body, compiled)
             if not compiled.validate(root):
                 log: Any = compiled.error_log  # iterable, which its stubs do not know
-                raise _violation([self._explain(error) for error in islice(log, MAX_ERRORS)])
+                raise _violation([self._explain(error, root) for error in islice(log, MAX_ERRORS)])
         except etree.XMLSchemaValidateError:  # libxml2 gave up on a pattern
             raise _violation([FieldError(pointer="", detail="cvc-pattern-valid")]) from None
         finally:
@@ -400,16 +403,37 @@ class _XmlSchema:
         except etree.XMLSyntaxError:  # fewer errors: the tree will tell their places
             return
 
-    def _explain(self, error: Any) -> FieldError:
+    def _explain(self, error: Any, root: _Element | None = None) -> FieldError:
         """libxml2's message quotes the value; its path (of names and positions) and the name of the rule do not."""
-        steps = [self._step(step) for step in (error.path or "").split("/")]
+        path = error.path or ""
+        # An element without a prefix is ``*`` in libxml2's path, for XPath knows no default namespace.
+        found = _found(root, path) if root is not None and "*" in path else None
+        steps = (self._step(step) for step in path.split("/")) if found is None else self._steps_to(found)
         rule = error.type_name.removeprefix("SCHEMAV_").lower().replace("_", "-")
         return FieldError(pointer="/".join(steps), detail=rule)
+
+    def _steps_to(self, element: _Element) -> Iterator[str]:
+        yield ""
+        for node in (*reversed(list(element.iterancestors())), element):
+            name = etree.QName(node).localname
+            place = sum(1 for _ in node.itersiblings(node.tag, preceding=True)) + 1
+            many = place > 1 or next(node.itersiblings(node.tag), None) is not None
+            yield (name if name in self._bundle.names else "*") + (f"[{place}]" if many else "")
 
     def _step(self, step: str) -> str:
         name, bracket, position = step.partition("[")
         known = not name or name == "*" or name.rpartition(":")[2].lstrip("@") in self._bundle.names
         return (name.rpartition(":")[2] if known else "*") + bracket + position
+
+
+def _found(root: _Element, path: str) -> _Element | None:
+    """The element at a path that libxml2 wrote; None for an attribute and for what cannot be found again."""
+    namespaces = {prefix: namespace for prefix, namespace in root.nsmap.items() if prefix}
+    try:
+        found: Any = root.xpath(path, namespaces=namespaces)
+    except etree.XPathError:  # a prefix that is declared further down
+        return None
+    return found[0] if isinstance(found, list) and found and etree.iselement(found[0]) else None
 
 
 #: Tags and attributes, roughly, from which on a document counts as large.

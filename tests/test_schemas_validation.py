@@ -343,7 +343,7 @@ def test_a_hostile_document_is_refused_quickly(body: bytes) -> None:
 def test_a_few_errors_in_a_large_document_are_placed() -> None:
     body = b'<hoSo xmlns="urn:test">' + b"<ma>1</ma>" * 10_000 + b"<ma>x</ma></hoSo>"
     schema = compile_schema(NUMBERS)
-    assert [error.pointer for error in refusal_of(schema, body, XML).errors] == ["/*/*[10001]"]
+    assert [error.pointer for error in refusal_of(schema, body, XML).errors] == ["/hoSo/ma[10001]"]
     schema.validate(body.replace(b"x</", b"2</"), XML)
 
 

@@ -15,6 +15,7 @@ from bus.web.openapi import openapi_surface
 from bus.web.operations import operations_surface
 from bus.web.pages import page_surface
 from bus.web.registry import registry_surface
+from bus.web.services import service_surface
 from bus.web.soap import SOAP_PATH, SoapExchange, soap_surface
 from bus.web.submission import PATH, ShortWay, Submission, Taker
 from bus.web.tokens import token_surface
@@ -22,7 +23,7 @@ from bus.web.tokens import token_surface
 #: Name of a surface in the settings → the groups of routes that it has.
 SURFACES = {
     "exchange": (exchange_surface, inbox_surface, attachment_surface, token_surface, evidence_surface),
-    "soap": (soap_surface,),
+    "soap": (soap_surface, service_surface),
     "registry": (registry_surface,),
     "docs": (openapi_surface, page_surface),
     "operations": (operations_surface,),

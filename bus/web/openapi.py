@@ -173,7 +173,8 @@ def component(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
             return {key: _moved_reference(name, item) if key == "$ref" else moved(item) for key, item in value.items()}
         return [moved(item) for item in value] if isinstance(value, list) else value
 
-    return {key: moved(value) for key, value in schema.items() if key not in ("$id", "$schema")}
+    described: dict[str, Any] = moved({key: value for key, value in schema.items() if key not in ("$id", "$schema")})
+    return described
 
 
 def _moved_reference(name: str, reference: str) -> str:
