@@ -131,6 +131,8 @@ class SchemaWriter:
         self._is_3_0 = is_3_0
         self._names: dict[tuple[str, str], str] = {}
         self._definitions: dict[str, Any] = {}
+        #: Met and not yet converted. One after the other: a chain of references is longer than Python's stack.
+        self._waiting: list[tuple[str, Node]] = []
         self.notes: list[str] = []
 
     def document(self, schema: Node) -> dict[str, Any]:
@@ -140,6 +142,9 @@ class SchemaWriter:
 
     def complete(self, schema: dict[str, Any]) -> dict[str, Any]:
         """A schema of converted ones with the definitions that they refer to. Raises Malformed for one that loops."""
+        while self._waiting:
+            name, node = self._waiting.pop(0)
+            self._definitions[name] = self.converted(node)
         whole = {"$schema": DIALECT, **schema}
         if self._definitions:
             whole["$defs"] = dict(self._definitions)
@@ -168,7 +173,7 @@ class SchemaWriter:
         return made
 
     def _defined(self, schema: Node) -> str:
-        """The name under ``$defs`` of what the schema refers to; converted when it is first met."""
+        """The name under ``$defs`` of what the schema refers to."""
         address = self._pointers.address(schema)
         if address is None:
             raise Malformed("import-openapi-reference")
@@ -177,8 +182,7 @@ class SchemaWriter:
         if len(self._names) >= MAX_DEFINITIONS:
             raise Malformed("schema-too-large", max_bytes=MAX_DEFINITIONS)
         name = self._names[address] = self._free_name(address[1])
-        self._definitions[name] = True  # keeps the order of meeting; replaced below
-        self._definitions[name] = self.converted(self._pointers.resolve(*address))
+        self._waiting.append((name, self._pointers.resolve(*address)))
         return name
 
     def _free_name(self, pointer: str) -> str:

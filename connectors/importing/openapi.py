@@ -106,8 +106,6 @@ class _Reader:
     def _operation(self, name: str, path: str, item: Node, method: str, operation: Node) -> Operation:
         if not _METHODS[method]:
             raise Malformed("import-openapi-method")
-        if any(isinstance(node.value.get("servers"), list) for node in (item, operation)):
-            raise Malformed("import-openapi-servers")
         notes: list[str] = []
         parameters = list(self._parameters(item, operation, notes))
         body, body_required = self._body(operation)
@@ -126,7 +124,7 @@ class _Reader:
             schema=schema,
             reply_schema=reply,
             call=call,
-            address=self._address(),
+            address=self._address(operation, item),
             endpoint_settings=settings,
             notes=(*notes, *said),
         )
@@ -169,18 +167,22 @@ class _Reader:
             description=_one_line(value.get("description")),
         )
 
-    def _shapes(self, schema: Node, depth: int = 0) -> frozenset[str]:
+    def _shapes(self, schema: Node) -> set[str]:
         """The types that a schema says it has; references and combinations are followed."""
-        if depth > 20:
-            raise Malformed("import-openapi-loop")
-        schema = self._pointers.follow(schema)
-        said = schema.value.get("type")
-        shapes = set(map(str, said)) if isinstance(said, list) else {str(said)} if said else set()
-        shapes |= {"object"} if "properties" in schema.value else set()
-        for keyword in ("allOf", "anyOf", "oneOf"):
-            for part in _list(schema.value.get(keyword)):
-                shapes |= self._shapes(schema.at(part), depth + 1)
-        return frozenset(shapes)
+        shapes: set[str] = set()
+        seen: set[int] = set()
+        rest = [schema]
+        while rest:
+            node = self._pointers.follow(rest.pop())
+            if id(node.value) in seen:
+                continue
+            seen.add(id(node.value))
+            said = node.value.get("type")
+            shapes |= set(map(str, said)) if isinstance(said, list) else {str(said)} if said else set()
+            shapes |= {"object"} if "properties" in node.value else set()
+            parts = (part for keyword in ("allOf", "anyOf", "oneOf") for part in _list(node.value.get(keyword)))
+            rest += (node.at(part) for part in parts)
+        return shapes
 
     def _body(self, operation: Node) -> tuple[Node | None, bool]:
         """The schema of the JSON body, and whether there must be one."""
@@ -265,9 +267,13 @@ class _Reader:
 
     # The endpoint
 
-    def _address(self) -> str:
-        """The first server, its variables at their defaults; relative ones by where the description was read."""
-        server = next(iter(_list(self._root.value.get("servers"))), {"url": "/"})
+    def _address(self, *nodes: Node) -> str:
+        """The first server of the narrowest of the nodes that names any, else of the description.
+
+        Variables stand at their defaults; a relative address is relative to where the description was read.
+        """
+        named = (_list(node.value.get("servers")) for node in (*nodes, self._root))
+        server = next((servers[0] for servers in named if servers), {"url": "/"})
         url = str(_mapping(server).get("url", "/"))
         for name, variable in _mapping(_mapping(server).get("variables")).items():
             url = url.replace(f"{{{name}}}", str(_mapping(variable).get("default", "")))

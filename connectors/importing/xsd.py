@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
@@ -75,7 +76,7 @@ class _Form:
 
 
 class SchemaSet:
-    """The global components of all schema documents of an import. Filled and read by one thread."""
+    """The global components of all schema documents of an import. Filled first, then read, by one thread."""
 
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
@@ -252,8 +253,7 @@ class SchemaSet:
 
     def _reachable(self, roots: list[Symbol]) -> set[Symbol]:
         """What the roots refer to, and what may stand in for it: members of substitution groups, derived types."""
-        unsound = self._unsound()
-        stand_ins = self._stand_ins()
+        unsound, stand_ins = self._unsound, self._stand_ins
         found: set[Symbol] = set()
         rest = list(roots)
         while rest:
@@ -270,6 +270,7 @@ class SchemaSet:
                 rest += (other for other in self._components if other[0] in component.lets_in and other not in unsound)
         return found
 
+    @cached_property
     def _unsound(self) -> set[Symbol]:
         """What is missing, and all that needs it."""
         users: dict[Symbol, list[Symbol]] = {}
@@ -285,6 +286,7 @@ class SchemaSet:
                 rest += users.get(symbol, ())
         return unsound
 
+    @cached_property
     def _stand_ins(self) -> Mapping[Symbol, list[Symbol]]:
         """By type or element: the types derived from it, the elements of its substitution group."""
         found: dict[Symbol, list[Symbol]] = {}
