@@ -23,7 +23,7 @@ from bus.demo.province import Province
 from bus.records import State
 from connectors.client import AgencyClient
 from schemas.identifiers import DossierCode, MessageId, SystemCode
-from schemas.message import Receipt
+from schemas.message import Receipt, sha256_hex
 from schemas.moment import VIETNAM, utc_now
 from schemas.problem import NotIdentified, Problem, SchemaViolation
 from security.keys import SigningKey
@@ -80,6 +80,9 @@ class Story:
                    "Công dân nộp hồ sơ khai sinh trên Cổng quốc gia; hồ sơ về một cửa"), self.file_dossier),
             (Title("The portal is unsure and sends it again: one receipt, one dossier",
                    "Cổng không chắc và gửi lại: một biên nhận, một hồ sơ"), self.send_again),
+            (Title("The one-stop looks the mother up in the population database: JSON out, SOAP there, proven JSON back",
+                   "Một cửa tra người mẹ trong CSDL dân cư: gửi JSON, bên kia SOAP, nhận JSON có chứng cứ"),
+             self.ask_population),
             (Title("The one-stop asks the business registry and gets a proven answer",
                    "Một cửa tra CSDL doanh nghiệp và nhận trả lời có chứng cứ"), self.ask_registry),
             (Title("Dossier and progress go to the national portal",
@@ -115,6 +118,39 @@ class Story:
         self._expect(again == self._first, "the second answer is the first receipt")
         record = self._province.bus.ledger.find(self._first.message_id)
         self._expect(record is not None and len(record.deliveries[0].attempts) == 1, "it was delivered once")
+
+    def ask_population(self) -> None:
+        question = {
+            "MaYeuCau": f"YC-{self._number:08d}",
+            "MaDVC": "1.001193",
+            "MaTichHop": "037",
+            "MaCanBo": "CB01",
+            "MaDonVi": "H99.15",
+            "SoDinhDanh": "099199000001",
+            "HoVaTen": "NGUYỄN THỊ MẪU",
+            "NgayThangNamSinh": {"NgayThangNam": "19990101"},
+        }
+        message_id = self._new_message_id()
+        reply = self._one_stop.call(
+            "population.citizen-lookup", "G99.01", question, dossier=self.dossier, purpose=PURPOSE,
+            message_id=message_id,
+        )  # fmt: skip
+        name = json.loads(reply.body)["CongDan"]["HoVaTen"]
+        self._expect(name["Ten"] == "MẪU", "the database knows the mother")
+        # The client has verified the reply's manifest, which leads to the envelope that the ministry sent.
+        stored = self._province.bus.ledger.reply_to(message_id)
+        origin = reply.manifest.translated
+        self._expect(
+            stored is not None
+            and stored.original is not None
+            and origin is not None
+            and origin.sha256 == sha256_hex(stored.original.body)
+            and b":Envelope" in stored.original.body,
+            "the ministry's SOAP answer is kept as it came",
+        )
+        self._expect(self._twin("population")["officers"].get("CB01", 0) >= 1, "the ministry knows which officer asked")
+        self.account.delivered.append(message_id)
+        self._tell(f"099199000001 → {' '.join(name.values())}")
 
     def ask_registry(self) -> None:
         message_id = self._new_message_id()
