@@ -16,7 +16,7 @@ from urllib.parse import urljoin
 from connectors.importing.found import Found, Operation, Refusal
 from connectors.importing.json_schemas import Direction, Node, Pointers, SchemaWriter
 from connectors.importing.sources import Documents
-from connectors.rest import OWN_HEADERS
+from connectors.rest import NOT_FOR_PAYLOADS
 from registry.strict_yaml import BadYaml, read_yaml
 from schemas.codec import MAX_JSON_DEPTH, read_json
 from schemas.problem import Malformed, Problem
@@ -141,8 +141,8 @@ class _Reader:
         for (place, name), node in merged.items():
             if place == "header" and name.lower() in _IGNORED_HEADERS:
                 continue
-            if place == "header" and name.lower() in OWN_HEADERS:
-                notes.append(f"the header {name} is left out: the bus sends its own")
+            if place == "header" and name.lower() in NOT_FOR_PAYLOADS:
+                notes.append(f"the header {name} is left out: the bus sets it itself")
                 continue
             if place == "cookie" and not node.value.get("required"):
                 notes.append(f"the cookie {name} is left out")
