@@ -24,6 +24,7 @@ What was found in spyne 2.14, and how it is kept away:
   ``href`` paths, its reading of headers and of two Bodies are never reached; ``schemas.soap.read_soap`` stands before.
 - Its schema validation shares one ``XMLSchema`` among threads, and 5 % of faults then tell another caller's values;
   it stays off. ``schemas.validation.compile_schema`` has one for each run.
+- It writes a small answer in 190 µs; here that costs 15.
 - It turns every exception of an operation into a fault of its own; here ``call_wrapper`` carries it past.
 - It logs invalid input whole; its loggers are silent.
 - It follows ``xsi:type`` to any type it knows; that is off.
@@ -96,6 +97,16 @@ _LEAVES: Final[Mapping[type, Any]] = {
 }
 #: Characters that XML 1.0 cannot hold (section 2.2).
 _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+#: Python type → the text of a value.
+_TEXTS: Final[Mapping[type, Callable[[Any], str]]] = {
+    str: lambda value: _NOT_XML.sub("\ufffd", value),
+    bytes: lambda value: base64.b64encode(value).decode("ascii"),
+    bool: lambda value: "true" if value else "false",
+    int: str,
+    Decimal: lambda value: f"{value:f}",
+    datetime: datetime.isoformat,
+    date: date.isoformat,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +183,6 @@ class SoapServer:
         )
         for descriptor in self._application.interface.method_id_map.values():
             self._exposed[descriptor.name].descriptor = descriptor
-        self._transport = _Transport(self._application)
         messages = {shape.tag for exposed in self._exposed.values() for shape in (exposed.request, exposed.reply)}
         self._types = _published(self._application, shapes, messages, declarations)
         # Our own schema: the second opinion is asked for in the tests.
@@ -194,15 +204,12 @@ class SoapServer:
         if exposed is None or payload.tag != exposed.request.tag:
             raise Malformed("soap-operation-unknown")
         document = etree.tostring(payload, with_tail=False)
-        context = spyne.MethodContext(self._transport, spyne.MethodContext.SERVER)
-        context.descriptor = exposed.descriptor
-        context.in_body_doc = self._schema.validate(document, "application/xml")
-        call = context.udc = _Call(exposed, given)
-        self._deserialize(context)
-        self._application.process_request(context)
+        call = _Call(exposed, given, self._schema.validate(document, "application/xml"))
+        self._deserialize(call)
+        self._application.process_request(call)
         if call.error is not None:
             raise call.error
-        return self._serialize(context, exposed)
+        return exposed.reply.written(call.reply)
 
     def types(self) -> str:
         """All types: the text of one ``xs:schema``, or of a ``wsdl:types`` when there is more than one namespace."""
@@ -219,40 +226,24 @@ class SoapServer:
             fault=self._fault,
         )
 
-    def _deserialize(self, context: Any) -> None:
+    def _deserialize(self, call: _Call) -> None:
         """Valid by its schema and still no value of ours: the year 12000, base64 with other characters in it."""
         protocol = self._application.in_protocol
         try:
-            protocol.deserialize(context, protocol.REQUEST)
-            context.udc.request = context.udc.exposed.request.value(context.in_object)
+            protocol.deserialize(call, protocol.REQUEST)
+            call.request = call.exposed.request.value(call.in_object)
         except Exception:
             raise Malformed("soap-value-unreadable") from None
-
-    def _serialize(self, context: Any, exposed: _Exposed) -> bytes:
-        shape = exposed.reply
-        plain: Any = {None: shape.namespace}  # the default namespace, which the stubs do not know
-        parent = etree.Element(f"{{{shape.namespace}}}reply", nsmap=plain)
-        reply = shape.instance(context.out_object[0])
-        message = exposed.descriptor.out_message
-        self._application.out_protocol.to_parent(context, message, reply, parent, shape.namespace)
-        return etree.tostring(parent[0], encoding="UTF-8")
 
 
 # ---- spyne's side of a call
 
 
 class _Xml(XmlDocument):  # type: ignore[misc]  # spyne ships no types
-    """spyne's reader and writer of elements, strict about base64: others skip what is no base64, or cut there."""
+    """spyne's reader of elements, strict about base64: others skip what is no base64, or cut there."""
 
     def byte_array_from_element(self, context: Any, kind: Any, element: _Element) -> tuple[bytes]:
         return (base64.b64decode("".join((element.text or "").split()), validate=True),)
-
-
-class _Transport:
-    """All that spyne wants to know of a transport."""
-
-    def __init__(self, application: Any) -> None:
-        self.app = application
 
 
 class _Exposed:
@@ -276,27 +267,45 @@ class _Exposed:
 
 
 class _Call:
-    """What one call carries through spyne, and what came of it."""
+    """What one call carries through spyne, and what came of it.
 
-    __slots__ = ("error", "exposed", "given", "request")
+    It stands for spyne's MethodContext, as far as an application looks at it on the way from an element to an object.
+    The real one costs 40 µs and is a ring of references, which only the garbage collector can clear away.
+    """
 
-    def __init__(self, exposed: _Exposed, given: tuple[Any, ...]) -> None:
+    __slots__ = (
+        *("descriptor", "error", "exposed", "function", "given", "in_body_doc", "in_object", "out_error", "out_object"),
+        *("outprot_ctx", "protocol", "reply", "request"),
+    )
+
+    def __init__(self, exposed: _Exposed, given: tuple[Any, ...], document: _Element) -> None:
         self.exposed = exposed
         self.given = given
         self.request: Any = None
+        self.reply: Any = None
         self.error: Exception | None = None
+        # By spyne's names
+        self.descriptor = exposed.descriptor
+        self.function = exposed.descriptor.function
+        self.in_body_doc = document
+        self.in_object: Any = None
+        self.out_object: Any = None
+        self.out_error: Exception | None = None
+        self.protocol = self.outprot_ctx = None
 
-    def answer(self) -> Any:
-        """The operation's reply; its exception is kept, because spyne would make a fault of its own of it."""
+    def fire_event(self, event: str) -> None:
+        """Nobody listens."""
+
+    def answer(self) -> None:
+        """Call the operation; its exception is kept, because spyne would make a fault of its own of it."""
         try:
-            return self.exposed.operation.call(self.request, *self.given)
+            self.reply = self.exposed.operation.call(self.request, *self.given)
         except Exception as error:
             self.error = error
-            return None
 
 
-def _call_wrapper(cls: Any, context: Any, args: Any = None) -> Any:
-    return context.udc.answer()
+def _call_wrapper(cls: Any, call: _Call, args: Any = None) -> None:
+    call.answer()
 
 
 def _service(exposed: typing.Iterable[_Exposed]) -> Any:
@@ -381,9 +390,17 @@ class _Shape:
                 found[field.attribute] = value
         return self._values(**found)
 
-    def instance(self, value: Any) -> Any:
-        """The model's instance for the dataclass's."""
-        return self.model(**{field.name: field.instance(getattr(value, field.attribute)) for field in self._fields})
+    def written(self, value: Any) -> bytes:
+        """The XML of a dataclass's instance; its namespace is the default one."""
+        plain: Any = {None: self.namespace}  # which the stubs do not know
+        root = etree.Element(self.tag, nsmap=plain)
+        self.write(root, value)
+        return etree.tostring(root, encoding="UTF-8")
+
+    def write(self, element: _Element, value: Any) -> None:
+        """Put the fields of an instance into an element."""
+        for field in self._fields:
+            field.write(element, getattr(value, field.attribute))
 
 
 class _Field:
@@ -398,6 +415,7 @@ class _Field:
         self.attribute = field.name
         self.choice = self._element.choice
         self.name = self._element.name or _camel_case(field.name)
+        self._tag = f"{{{namespace}}}{self.name}"
         self._nested = shapes.of(kind, namespace) if is_dataclass(kind) else None
         absent = optional or self._many or field.default is not MISSING or field.default_factory is not MISSING
         self._kind = kind
@@ -427,10 +445,14 @@ class _Field:
             return tuple(map(self._one_value, given or ()))
         return None if given is None else self._one_value(given)
 
-    def instance(self, value: Any) -> Any:
-        if self._many:
-            return [self._one_instance(one) for one in value]
-        return None if value is None else self._one_instance(value)
+    def write(self, parent: _Element, value: Any) -> None:
+        """Put the field's element, or each of them, into its parent; nothing for None."""
+        for one in value if self._many else () if value is None else (value,):
+            element = etree.SubElement(parent, self._tag)
+            if self._nested:
+                self._nested.write(element, one)
+            else:
+                element.text = _TEXTS[self._kind](one)
 
     def _one_value(self, given: Any) -> Any:
         if self._nested:
@@ -438,13 +460,6 @@ class _Field:
         if self._kind is bytes:
             return b"".join(given)
         return given.astimezone(UTC) if self._kind is datetime and given.tzinfo else given
-
-    def _one_instance(self, value: Any) -> Any:
-        if self._nested:
-            return self._nested.instance(value)
-        if self._kind is bytes:
-            return [value]
-        return _NOT_XML.sub("\ufffd", value) if self._kind is str else value
 
 
 def _annotated(hint: Any) -> tuple[Any, Element | None]:
