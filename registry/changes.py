@@ -23,7 +23,7 @@ from schemas.problem import FieldError, Malformed, Refused
 from schemas.validation import compile_schema
 
 #: Facts of an open service that may change without a new version: none of them breaks a caller that worked yesterday.
-CHANGEABLE_WHEN_OPEN = frozenset({"name", "stage", "sunset", "retry"})
+CHANGEABLE_WHEN_OPEN = frozenset({"name", "stage", "sunset", "retry", "provider"})
 #: Once callers may depend on a version, its contract is fixed.
 FIXED_STAGES = frozenset({Stage.PUBLISHED, Stage.DEPRECATED, Stage.RETIRED})
 
