@@ -202,7 +202,7 @@ def test_no_thread_sees_the_value_of_another_in_its_refusal(server: SoapServer) 
                 server.handle("LookUp", asked(f"<officer>{mine * 8}</officer><number>1</number>"))
             except SchemaViolation as problem:
                 told = f"{problem} {problem.errors} {problem.facts}"
-                if any(other * 8 in told for other in "abcdefgh"):
+                if problem.errors[0].pointer != "/LookUp/officer" or any(name * 8 in told for name in "abcdefgh"):
                     leaks.append(told)
 
     threads = [threading.Thread(target=send, args=(mine,)) for mine in "abcdefgh"]
