@@ -8,15 +8,10 @@ So an idle bus commits at once, and a busy one commits in groups as large as the
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 Work = TypeVar("Work")
-
-#: How long a leader lets others join before it commits. Under gevent nobody else runs during a commit, and a sleep of
-#: zero does not look at the sockets: without this pause most groups would be of one.
-GATHER_SECONDS = 0.0002
 
 
 class CommitInterrupted(RuntimeError):
@@ -72,8 +67,6 @@ class GroupCommit(Generic[Work]):
         return waiter.result
 
     def _lead(self) -> None:
-        # Let callers that are ready to submit do so first: under cooperative threads nobody else runs during a commit.
-        time.sleep(GATHER_SECONDS)
         with self._mutex:
             group, self._queue = self._queue[: self.MOST_IN_A_GROUP], self._queue[self.MOST_IN_A_GROUP :]
         try:
