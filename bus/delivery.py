@@ -24,7 +24,6 @@ from connectors.base import Connector, Reply
 from registry.contract import kind_of
 from registry.directory import Directory, LiveDirectory
 from registry.model import Endpoint, Pattern, RetryPolicy
-from schemas.codec import read_json
 from schemas.identifiers import MessageId
 from schemas.message import Direction, Manifest, Means, Translation, sha256_hex
 from schemas.moment import utc_now
@@ -94,7 +93,7 @@ class Delivery:
             reply = self._connectors[endpoint.connector].deliver(parcel, endpoint, secret)
             if claim.pattern is Pattern.ONE_WAY:
                 return Outcome(reply=reply)
-            return Outcome(reply=reply, stored=self._proven_reply(directory, claim, reply))
+            return Outcome(reply=reply, stored=self._proven_reply(directory, claim, parcel.manifest, reply))
         except Problem as problem:
             return Outcome(problem=problem)
         except Exception:
@@ -146,17 +145,16 @@ class Delivery:
         left = (claim.lease_until - utc_now()).total_seconds() - _MARGIN_SECONDS
         return endpoint if endpoint.timeout_seconds <= left else replace(endpoint, timeout_seconds=max(left, 0.1))
 
-    def _proven_reply(self, directory: Directory, claim: Claim, reply: Reply) -> StoredReply:
+    def _proven_reply(self, directory: Directory, claim: Claim, request: Manifest, reply: Reply) -> StoredReply:
         """The reply, valid by its schema and in the caller's form, under a manifest: the provider's own where it signs
         the very bytes that the caller gets, else the bus's."""
-        request = Manifest.from_claims(read_json(split_compact(claim.manifest_jws).payload))
         signed = reply.headers.get("lgsp-manifest", "")
         if signed:
             self._check_reply_manifest(claim, reply, signed)
         service = directory.service(claim.service, claim.service_version)
         form = None
         if service is not None:
-            wanted = kind_of(request.content_type)
+            wanted = kind_of((request.translated or request).content_type)
             form = directory.contract_for(service).for_consumer(reply.body, reply.content_type, wanted)
         body, content_type = (form.body, form.content_type) if form else (reply.body, reply.content_type)
         original = None

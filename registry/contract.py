@@ -102,13 +102,16 @@ class Form:
             self._mirror = compile_schema(self.json_schema, registered=True)
         return self._mirror
 
-    def translated(self, body: bytes, content_type: str, wanted: Kind) -> bytes:
-        """The payload in the wanted language. Raises SchemaViolation(payload-not-translatable), Malformed."""
+    def translated(self, body: bytes, content_type: str, wanted: Kind, parsed: Any = None) -> bytes:
+        """The payload in the wanted language; ``parsed`` spares reading XML that :meth:`validate` has read.
+
+        Raises SchemaViolation(payload-not-translatable), Malformed.
+        """
         if kind_of(content_type) is wanted:
             return body
         if wanted is Kind.XML:
             return self.bridge().to_xml(body)
-        return self.bridge().to_json(body)
+        return self.bridge().to_json(body if parsed is None or self.kind is not Kind.XML else parsed)
 
     def bridge(self) -> Bridge:
         """Both languages of the payload. Raises Malformed(schema-not-bridgeable, place)."""
@@ -241,14 +244,14 @@ class Contract:
         Raises InvalidReply (reply-breaks-schema, reply-not-translatable).
         """
         try:
-            self.provider_reply.validate(body, content_type)
+            parsed = self.provider_reply.validate(body, content_type)
             kind = kind_of(content_type) if content_type else None
             adapts = self.provider_reply is not self.reply or self._reply_mapping is not None
             if kind is None or wanted is None or self.reply.kind is None:
                 return None
             if not adapts and (kind is wanted or not self.reply.is_bridgeable):
                 return None
-            carried = _carried(body, content_type, self.provider_reply, self._reply_mapping, self.reply, wanted)
+            carried = _carried(body, content_type, self.provider_reply, self._reply_mapping, self.reply, wanted, parsed)
             if adapts:
                 self.reply.validate(carried, wanted.value)
         except (SchemaViolation, Malformed) as problem:
@@ -259,12 +262,18 @@ class Contract:
 
 
 def _carried(
-    body: bytes, content_type: str, source: Form, mapping: FieldMapping | None, target: Form, wanted: Kind
+    body: bytes,
+    content_type: str,
+    source: Form,
+    mapping: FieldMapping | None,
+    target: Form,
+    wanted: Kind,
+    parsed: Any = None,
 ) -> bytes:
     """From one form to the other by way of JSON, which is what mapping rules speak of."""
     if source is target and mapping is None:
-        return source.translated(body, content_type, wanted)
-    document = source.translated(body, content_type, Kind.JSON)
+        return source.translated(body, content_type, wanted, parsed)
+    document = source.translated(body, content_type, Kind.JSON, parsed)
     if mapping is not None:
         document = _written(mapping.apply(json.loads(document, parse_float=_decimal)))
     return target.translated(document, Kind.JSON.value, wanted)

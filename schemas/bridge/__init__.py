@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from schemas.bridge.as_json_schema import json_schema_of
 from schemas.bridge.as_xsd import xsd_of
@@ -32,6 +32,9 @@ from schemas.bridge.read import compile_reader
 from schemas.bridge.shape import Document
 from schemas.bridge.write import compile_writer
 from schemas.validation import compile_schema
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
 
 __all__ = ["Bridge", "bridge_json_schema", "bridge_xsd"]
 
@@ -45,7 +48,7 @@ class Bridge:
     json_schema: Mapping[str, Any]
     xsd: str
     _to_xml: Callable[[bytes], bytes]
-    _to_json: Callable[[bytes], bytes]
+    _to_json: Callable[[bytes | _Element], bytes]
 
     def to_xml(self, body: bytes) -> bytes:
         """A JSON document as XML, without an XML declaration.
@@ -55,8 +58,8 @@ class Bridge:
         """
         return self._to_xml(body)
 
-    def to_json(self, body: bytes) -> bytes:
-        """An XML document as JSON; numbers keep their digits.
+    def to_json(self, body: bytes | _Element) -> bytes:
+        """An XML document, or one that was read already, as JSON; numbers keep their digits.
 
         Raises Malformed as :func:`schemas.codec.read_xml` does, SchemaViolation ``payload-not-translatable`` with at
         most ``MAX_ERRORS`` places as element paths.

@@ -81,14 +81,14 @@ Read = Callable[["_Element", Notes], Any]
 ReadText = Callable[[str], Any]
 
 
-def compile_reader(document: Document) -> Callable[[bytes], bytes]:
+def compile_reader(document: Document) -> Callable[[bytes | _Element], bytes]:
     """The function that makes XML of that shape a JSON document. It may run in many threads at once."""
     compiler = _Compiler(document)
     read = compiler.element(document.root)
     names = frozenset(compiler.names | {document.root.xml})
 
-    def to_json(body: bytes) -> bytes:
-        root = read_xml(body)
+    def to_json(body: bytes | _Element) -> bytes:
+        root = read_xml(body) if isinstance(body, bytes) else body
         notes = Notes(names)
         if root.tag != document.root.xml:
             notes.refuse(root, f"root: {document.root.xml}")
