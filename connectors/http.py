@@ -326,7 +326,6 @@ class _Origin:
             plain.close()
             raise
 
-
     def _open_socket(self, deadline: float) -> socket.socket:
         """A connection to the first address that takes one. Raises what the last one said."""
         refused: OSError = OSError("no address")

@@ -101,6 +101,8 @@ class Envelope:
     traceparent: str
     #: Files that the sender names beside the payload; a manifest of its own names them as well.
     attached: tuple[AttachedFile, ...] = ()
+    #: The service whose own address it came to, ``code`` or ``code/version``; empty at an address that serves all.
+    addressed_service: str = ""
     #: The SOAP envelope that it came in, for those who identify its sender by it. The body is the payload all the same.
     soap: SoapEnvelope | None = field(default=None, repr=False, compare=False)
 

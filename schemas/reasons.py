@@ -1050,4 +1050,8 @@ REASONS: dict[str, Wording] = {
         "The block Exchange names another service than the address of the call. Name the same one, or leave it out.",
         "Khối Exchange nêu dịch vụ khác với địa chỉ được gọi. Hãy nêu cùng một dịch vụ hoặc bỏ trống.",
     ),
+    "service-differs-from-address": Wording(
+        "The manifest names another service than the address of the call. Send it to the address of its own service.",
+        "Bản kê khai nêu dịch vụ khác với địa chỉ được gọi. Hãy gửi tới địa chỉ của đúng dịch vụ.",
+    ),
 }

@@ -136,6 +136,8 @@ class Identification:
             raise NotIdentified("attestation-not-yours")
         if manifest.direction is not Direction.REQUEST:
             raise NotIdentified("direction-not-request")
+        if envelope.addressed_service not in ("", manifest.service, f"{manifest.service}/{manifest.service_version}"):
+            raise NotIdentified("service-differs-from-address")
         # 2. The body it vouches for
         if manifest.body_length != len(envelope.body):
             raise NotIdentified("body-length-mismatch")

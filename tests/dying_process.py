@@ -113,7 +113,7 @@ def _arm(step: str) -> None:
         case "authorise":
             _wrap(Intake, "_authorise", step, after=lambda _, __, message: holds(message))
         case "validate":
-            _wrap(Intake, "_validate", step, after=lambda _, __, message, ___: holds(message))
+            _wrap(Intake, "_validate", step, after=lambda _, __, message, *___: holds(message))
         case "record-in-transaction":
             _wrap(Ledger, "_write_in", step, after=lambda _, __, ___, works: one_holds(works))
         case "record-after-commit":

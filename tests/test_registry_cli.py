@@ -220,3 +220,32 @@ def test_every_command_explains_itself() -> None:
                 yield from commands(command)
 
     assert all(command.help for command in commands(registry))
+
+
+@pytest.mark.parametrize(
+    ("wsdl", "operation", "said"),
+    [
+        ("<wsdl/>", "TraCuu", "WSDL"),
+        (None, "NoSuchOperation", "operation"),
+    ],
+    ids=["no-wsdl", "no-such-operation"],
+)
+def test_a_wsdl_that_cannot_be_used_is_told_at_registration(
+    run: Run, tmp_path: Path, wsdl: str | None, operation: str, said: str
+) -> None:
+    population = Path("schemas/partners/population")
+    text = wsdl or (population / "population.wsdl").read_text("utf-8")
+    (tmp_path / "x.wsdl").write_text(text, encoding="utf-8")
+    (tmp_path / "x.xsd").write_text((population / "population.xsd").read_text("utf-8"), encoding="utf-8")
+    (tmp_path / "x.yaml").write_text(
+        "kind: Agency\ncode: G99\nname: Bộ\n---\n"
+        "kind: Service\ncode: citizen.lookup\nversion: 1\nname: Tra cứu\nowner: G99\npattern: request-reply\n"
+        "content_types: [application/xml]\nschema: {file: x.xsd}\n"
+        "provider:\n  content_type: application/xml\n"
+        f"  soap: {{wsdl: {{file: x.wsdl}}, operation: {operation}}}\n",
+        encoding="utf-8",
+    )
+    result = run("apply", tmp_path / "x.yaml")
+    assert result.exit_code == 2
+    assert "/Service/citizen.lookup~11/provider/soap" in result.output
+    assert said in result.output

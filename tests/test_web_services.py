@@ -376,6 +376,17 @@ def test_a_signed_message_of_a_soap_consumer_is_signed_over_its_canonical_payloa
     assert record.grade is Grade.SIGNED
 
 
+def test_a_signed_message_is_taken_at_the_address_of_its_own_service_only(stage: Stage) -> None:
+    payload = payload_bytes(read_xml(_DETAIL))
+    message = stage.world.signed(payload, service=ENTERPRISE, receivers=(MINISTRY,), content_type="application/xml")
+    block = f'<Manifest xmlns="{EXCHANGE_NS}">{message.headers["Lgsp-Manifest"]}</Manifest>'.encode()
+    for address in (CITIZEN, f"{ENTERPRISE}/2"):
+        refused = soap_call(stage, address, envelope(_DETAIL, block=block), Authorization="")
+        assert (refused.status_code, reason_of(refused)) == (500, "service-differs-from-address")
+    taken = soap_call(stage, f"{ENTERPRISE}/1", envelope(_DETAIL, block=block), Authorization="")
+    assert taken.status_code == 200, taken.content
+
+
 def test_a_one_way_message_over_soap_is_answered_by_its_receipt(stage: Stage) -> None:
     note = Service(
         code=ServiceCode("dossier.remark"),

@@ -19,8 +19,9 @@ _CHECKOUT = Path(__file__).resolve().parent.parent.parent
     "--out", type=click.Path(path_type=Path), default=Path("bench-results"), show_default=True, help="Folder."
 )
 @click.option("--no-dramatiq", is_flag=True, help="Leave the hand-made RabbitMQ pipeline out.")
-def bench(messages: int, out: Path, no_dramatiq: bool) -> None:
-    """Measure the bus against its goals, bare Flask and a hand-made pipeline.
+@click.option("--soap", is_flag=True, help="Measure SOAP instead, against bare spyne and bare zeep.")
+def bench(messages: int, out: Path, no_dramatiq: bool, soap: bool) -> None:
+    """Measure the bus against its goals, bare Flask and a hand-made pipeline; or SOAP against spyne and zeep.
 
     Needs a source checkout and the packages that `make bench` installs. Everything is started on loopback and stopped;
     raw rows go to CSV files, a summary to the terminal and the folder.
@@ -28,9 +29,13 @@ def bench(messages: int, out: Path, no_dramatiq: bool) -> None:
     \b
     Example:
       make bench ARGS="--messages 20000"
+      make bench ARGS=--soap
     """
     if not (_CHECKOUT / "benchmarks" / "run.py").exists():
         raise click.ClickException("the measurements are in the source checkout: run `make bench` there")
-    command = [sys.executable, "-m", "benchmarks.run", "--messages", str(messages), "--out", str(out.absolute())]
-    command += ["--no-dramatiq"] if no_dramatiq else []
+    if soap:
+        command = [sys.executable, "-m", "benchmarks.soap", "--out", str(out.absolute())]
+    else:
+        command = [sys.executable, "-m", "benchmarks.run", "--messages", str(messages), "--out", str(out.absolute())]
+        command += ["--no-dramatiq"] if no_dramatiq else []
     raise click.exceptions.Exit(subprocess.run(command, cwd=_CHECKOUT, check=False).returncode)

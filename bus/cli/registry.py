@@ -20,12 +20,13 @@ from rich.table import Table
 
 from bus.cli import FAILED, REFUSED
 from bus.cli.terminal import actor, console
+from bus.registration import plan_registration
 from bus.settings import Settings, load_settings
 from bus.store import open_engine
 from registry.changes import Changes, everything, kind_of, plain, plan_changes, subject_of
 from registry.directory import Directory
 from registry.importing import agencies_from_csv
-from registry.manifests import NEVER_WRITTEN, difference_lines, plan, read_manifests, write_manifest
+from registry.manifests import NEVER_WRITTEN, difference_lines, read_manifests, write_manifest
 from registry.model import Agency, Certificate, Endpoint, Entry, Quota, RetryPolicy
 from registry.store import RegistryStore
 from schemas.message import sha256_hex
@@ -63,7 +64,7 @@ def registry(context: click.Context, store_url: str | None) -> None:
 def apply(files: tuple[Path, ...], dry_run: bool) -> None:
     """Make the registry say what the manifests in FILES say, after printing the difference."""
     with _open_store() as store:
-        changes = plan(store.load(), read_manifests(files))
+        changes = plan_registration(store, read_manifests(files))
         _carry_out(store, changes, dry_run=dry_run)
 
 

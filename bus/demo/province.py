@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from bus.assembly import Bus, open_bus
+from bus.registration import plan_registration
 from bus.settings import Settings, child_environment
 from bus.setup import initialise
 from connectors.client import AgencyClient
 from connectors.sandbox.credentials import open_credentials
 from registry.changes import plan_changes
-from registry.manifests import plan, read_manifests
+from registry.manifests import read_manifests
 from schemas.identifiers import SystemCode
 from security.keys import SigningKey
 from security.tokens import hash_secret, new_secret, verify_secret
@@ -151,7 +152,7 @@ def _register(bus: Bus, settings: Settings, folder: Path) -> None:
     text = text.replace("{sandbox}", f"http://{settings.host}:{settings.sandbox_port}").replace("{schemas}", schemas)
     manifest = folder / "province.yaml"
     manifest.write_text(text, encoding="utf-8")
-    bus.registry.apply(plan(bus.registry.load(), read_manifests([manifest])), "demo")
+    bus.registry.apply(plan_registration(bus.registry, read_manifests([manifest])), "demo")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import orjson
 from flask import Blueprint, Response, request
 
 from bus.assembly import Bus
+from bus.registration import plan_registration
 from bus.web.answers import json_response
 from bus.web.described import Answer, Parameter, describe
 from bus.web.door import identified_caller, is_operator, operator, read_body
@@ -21,7 +22,7 @@ from bus.web.evidence import query_flag
 from bus.web.visibility import seen_service, sees, uses
 from registry.changes import plain, subject_of
 from registry.directory import Directory
-from registry.manifests import difference_lines, parse_manifest, plan
+from registry.manifests import difference_lines, parse_manifest
 from registry.model import Agency, Certificate, Entry, Grant, Service, System
 from schemas.message import Principal
 from schemas.problem import Malformed, NotFound
@@ -200,7 +201,7 @@ def _manifests(bus: Bus, routes: Blueprint) -> None:
         if request.mimetype not in _MEDIA_TYPES:
             raise Malformed("content-type-not-taken", taken=", ".join(_MEDIA_TYPES))
         documents = parse_manifest(read_body(request.environ, bus.settings.max_body_bytes))
-        changes = plan(bus.registry.load(), documents)
+        changes = plan_registration(bus.registry, documents)
         revision = changes.based_on_revision
         if not dry_run:
             revision = bus.registry.apply(changes, f"api:{principal.system}")

@@ -130,6 +130,7 @@ def _envelope(soap: SoapEnvelope, environ: Environ, arrival: Arrival, code: str,
         headers=facts,
         received_at=arrival.received_at,
         traceparent=arrival.traceparent,
+        addressed_service=named,
         soap=soap,
     )
 
