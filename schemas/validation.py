@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -87,6 +87,21 @@ def compile_schema(document: Mapping[str, Any] | str, *, registered: bool = Fals
     if not registered and not found.is_checked:
         found.check(text)
     return found
+
+
+class ElementSchema(PayloadSchema, Protocol):
+    """What an XSD is compiled to: it also takes what was read already."""
+
+    def validate_element(self, root: _Element) -> None:
+        """Raises SchemaViolation."""
+        ...
+
+
+def compile_xsd(text: str) -> ElementSchema:
+    """:func:`compile_schema` of an XSD of our own, for those who validate elements."""
+    schema = compile_schema(text, registered=True)
+    assert isinstance(schema, _XmlSchema)  # noqa: S101 - a text is an XSD
+    return schema
 
 
 class _Checkable(PayloadSchema, Protocol):
@@ -368,6 +383,14 @@ class _XmlSchema:
         if not read_content_type(content_type).is_xml:
             raise Malformed("content-type-not-accepted", expected="XML")
         root = read_xml(body)
+        self.validate_element(root, body)
+        return root
+
+    def validate_element(self, root: _Element, text: bytes | None = None) -> None:
+        """The same for an element that was read already, inside an envelope perhaps; ``text`` is its own if at hand.
+
+        Raises SchemaViolation.
+        """
         if self._element and root.tag != self._element:
             place = "/" + self._step(etree.QName(root).localname)
             raise _violation([FieldError(pointer=place, detail=f"root: {self._element}")])
@@ -376,8 +399,10 @@ class _XmlSchema:
         except IndexError:
             compiled = compile_with_libxml2(self._bundle)
         try:
-            if body.count(b"<") + body.count(b"=") > _LARGE_XML:
-                self._refuse_many_errors(body, compiled)
+            if text is None and sum(1 for _ in root.iter()) > _LARGE_XML // 4:
+                text = etree.tostring(root, with_tail=False)
+            if text is not None and text.count(b"<") + text.count(b"=") > _LARGE_XML:
+                self._refuse_many_errors(text, compiled)
             if not compiled.validate(root):
                 log: Any = compiled.error_log  # iterable, which its stubs do not know
                 raise _violation([self._explain(error, root) for error in islice(log, MAX_ERRORS)])
@@ -385,7 +410,6 @@ class _XmlSchema:
             raise _violation([FieldError(pointer="", detail="cvc-pattern-valid")]) from None
         finally:
             self._idle.append(compiled)
-        return root
 
     def _refuse_many_errors(self, body: bytes, compiled: etree.XMLSchema) -> None:
         """Stop at the first ``MAX_ERRORS`` errors of a large document, which then come without places.
@@ -408,17 +432,21 @@ class _XmlSchema:
         path = error.path or ""
         # An element without a prefix is ``*`` in libxml2's path, for XPath knows no default namespace.
         found = _found(root, path) if root is not None and "*" in path else None
-        steps = (self._step(step) for step in path.split("/")) if found is None else self._steps_to(found)
+        if root is None or found is None:
+            steps: Iterable[str] = map(self._step, path.split("/"))
+        else:
+            steps = self._steps_to(found, root)
         rule = error.type_name.removeprefix("SCHEMAV_").lower().replace("_", "-")
         return FieldError(pointer="/".join(steps), detail=rule)
 
-    def _steps_to(self, element: _Element) -> Iterator[str]:
+    def _steps_to(self, element: _Element, root: _Element) -> Iterator[str]:
+        nodes = [element, *element.iterancestors()]
         yield ""
-        for node in (*reversed(list(element.iterancestors())), element):
+        for node in reversed(nodes[: nodes.index(root) + 1]):
             name = etree.QName(node).localname
             place = sum(1 for _ in node.itersiblings(node.tag, preceding=True)) + 1
             many = place > 1 or next(node.itersiblings(node.tag), None) is not None
-            yield (name if name in self._bundle.names else "*") + (f"[{place}]" if many else "")
+            yield (name if name in self._bundle.names else "*") + (f"[{place}]" if many and node is not root else "")
 
     def _step(self, step: str) -> str:
         name, bracket, position = step.partition("[")
@@ -427,10 +455,16 @@ class _XmlSchema:
 
 
 def _found(root: _Element, path: str) -> _Element | None:
-    """The element at a path that libxml2 wrote; None for an attribute and for what cannot be found again."""
+    """The element at a path that libxml2 wrote; None for an attribute and for what cannot be found again.
+
+    The path begins with the root of what was validated, which may stand inside an envelope.
+    """
+    below = path.lstrip("/").partition("/")[2]
+    if not below:
+        return root
     namespaces = {prefix: namespace for prefix, namespace in root.nsmap.items() if prefix}
     try:
-        found: Any = root.xpath(path, namespaces=namespaces)
+        found: Any = root.xpath(below, namespaces=namespaces)
     except etree.XPathError:  # a prefix that is declared further down
         return None
     return found[0] if isinstance(found, list) and found and etree.iselement(found[0]) else None

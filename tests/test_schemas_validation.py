@@ -13,6 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from schemas import bundled
+from schemas.codec import read_xml
 from schemas.message import sha256_hex
 from schemas.problem import Malformed, SchemaViolation
 from schemas.validation import (
@@ -22,6 +23,7 @@ from schemas.validation import (
     WELL_FORMED_XML,
     PayloadSchema,
     compile_schema,
+    compile_xsd,
 )
 
 JSON = "application/json"
@@ -460,3 +462,18 @@ def test_any_well_formed_document_fits_where_nothing_more_is_asked() -> None:
     with pytest.raises(Malformed):
         WELL_FORMED_XML.validate(b"<a>", XML)
     assert WELL_FORMED_JSON.digest != WELL_FORMED_XML.digest
+
+
+def test_an_element_inside_an_envelope_is_validated_alone_and_its_places_begin_with_it() -> None:
+    schema = compile_xsd(
+        '<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema" targetNamespace="urn:a" elementFormDefault="qualified">'
+        '<xs:element name="hoSo"><xs:complexType><xs:sequence>'
+        '<xs:element name="ma" type="xs:int" maxOccurs="9"/></xs:sequence></xs:complexType></xs:element></xs:schema>'
+    )
+    envelope = read_xml(
+        b'<e:Envelope xmlns:e="urn:e"><e:Header><x/></e:Header>'
+        b'<e:Body><hoSo xmlns="urn:a"><ma>1</ma><ma>x</ma></hoSo></e:Body></e:Envelope>'
+    )
+    with pytest.raises(SchemaViolation) as caught:
+        schema.validate_element(envelope[1][0])
+    assert [error.pointer for error in caught.value.errors] == ["/hoSo/ma[2]"]
