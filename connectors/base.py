@@ -6,13 +6,16 @@ Both are plain objects without a base class; the table in ``connectors/table.py`
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from registry.model import Endpoint, HttpCall, SoapCall
-from schemas.identifiers import AgencyCode
-from schemas.message import Manifest
+from schemas.identifiers import AgencyCode, DossierCode, MessageId, ServiceCode, SystemCode
+from schemas.message import Manifest, Receipt
+from schemas.problem import Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,3 +70,88 @@ class Connector(Protocol):
     def close(self) -> None:
         """Let go of kept connections; the instance is not used again."""
         ...
+
+
+# ---- A partner calls us
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartnerCall:
+    """One call of a partner at its own address on the bus, ``/partners/<agency>/<system>/<path>``; nothing is proven."""
+
+    method: str
+    #: Below the system's address, without a leading slash.
+    path: str
+    #: Of a parameter that comes twice the first.
+    query: Mapping[str, str]
+    #: Names in lower case.
+    headers: Mapping[str, str]
+    body: bytes
+    content_type: str
+    received_at: datetime
+    #: Whose address was called.
+    system: SystemCode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """A partner's call as the message that it is. From here on it is a message like another: authorised, validated,
+    recorded, delivered."""
+
+    service: ServiceCode
+    receivers: tuple[AgencyCode, ...]
+    #: The payload: the partner's own bytes wherever they are a document of their own.
+    body: bytes
+    content_type: str
+    #: The same for the same call again (:func:`message_id_of`), so that a notice that comes twice is one message.
+    message_id: MessageId
+    dossier: DossierCode | None = None
+    purpose: str = ""
+    user: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the partner gets, in its own words."""
+
+    status: int = 200
+    body: bytes = b""
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+#: How an incoming message ended: recorded (one-way), answered (request-reply), or a problem.
+Outcome = Receipt | Reply | Problem
+
+
+class Receiver(Protocol):
+    """Understands one kind of partner that calls us. One instance serves all threads; it keeps nothing of a call."""
+
+    def receive(self, call: PartnerCall, endpoint: Endpoint, secret: bytes | None) -> Incoming | Answer:
+        """Prove that the partner itself makes this call, then say which message it is; an Answer for what is none
+        (a login, a ping, a call that the protocol wants answered with an error of its own).
+
+        ``endpoint`` is the calling system's; ``endpoint.settings["inbound"]`` holds what the receiver must know, such as
+        the agency that takes its messages. Raises NotIdentified when the proof does not hold, Malformed for what
+        cannot be read; :meth:`refuse` words both.
+        """
+        ...
+
+    def answer(self, call: PartnerCall, incoming: Incoming, outcome: Outcome) -> Answer:
+        """The answer to a message, by how it ended. Success only for what is recorded."""
+        ...
+
+    def refuse(self, call: PartnerCall, problem: Problem) -> Answer:
+        """The answer to a call that was no message, in the partner's own form. No received value, nothing internal."""
+        ...
+
+
+_NAMESPACE = uuid.UUID("6f0d3c9e-5d1b-5e0a-9a53-6c677370b05e")
+
+
+def message_id_of(system: SystemCode, *parts: str) -> MessageId:
+    """The id of a message whose sender gives none: the same for the same parts of the same system (RFC 9562, UUIDv5).
+
+    ``parts`` must name the message and nothing that changes between repeats: a reference number, not the time.
+    """
+    return MessageId(str(uuid.uuid5(_NAMESPACE, "\x1f".join((system, *parts)))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 
-from connectors.base import Connector
+from connectors.base import Connector, Receiver
 from connectors.business_registry import BusinessRegistryConnector
 from connectors.http import HttpClient, HttpSettings
 from connectors.national_portal import NationalPortalConnector
@@ -28,6 +28,10 @@ CONNECTORS: dict[str, ConnectorFactory] = {
     "business_registry": BusinessRegistryConnector,
     "population": PopulationConnector,
 }
+
+
+#: What understands the calls of partners, by the same name as the connector of their system.
+RECEIVERS: dict[str, Callable[[], Receiver]] = {}
 
 
 def build_connectors(settings: HttpSettings | None = None) -> Mapping[str, Connector]:
