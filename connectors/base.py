@@ -77,7 +77,7 @@ class Connector(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartnerCall:
-    """One call of a partner at its own address on the bus, ``/partners/<agency>/<system>/<path>``; nothing is proven."""
+    """One call of a partner at its own address, ``/partners/<agency>/<system>/<path>``; nothing is proven."""
 
     method: str
     #: Below the system's address, without a leading slash.
@@ -131,7 +131,7 @@ class Receiver(Protocol):
         """Prove that the partner itself makes this call, then say which message it is; an Answer for what is none
         (a login, a ping, a call that the protocol wants answered with an error of its own).
 
-        ``endpoint`` is the calling system's; ``endpoint.settings["inbound"]`` holds what the receiver must know, such as
+        ``endpoint`` is the calling system's; ``endpoint.settings["inbound"]`` holds what the receiver must know, as
         the agency that takes its messages. Raises NotIdentified when the proof does not hold, Malformed for what
         cannot be read; :meth:`refuse` words both.
         """
