@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,8 +20,8 @@ from bus.records import Settlement
 from bus.settings import Settings
 from bus.store import Apart, Store, call_here, open_store
 from bus.wake import WakeSender
-from connectors.base import Connector
-from connectors.table import build_connectors
+from connectors.base import Connector, Receiver
+from connectors.table import build_connectors, build_receivers
 from registry.directory import LiveDirectory
 from registry.store import RegistryStore
 from schemas.identifiers import SystemCode
@@ -59,6 +59,9 @@ class Bus:
     inbox: Inbox
     wake: WakeSender
     connectors: dict[str, Connector]
+    receivers: Mapping[str, Receiver]
+    #: The opened secret of a name, None when there is none.
+    connector_secrets: Callable[[str], bytes | None]
     #: Makes a deliverer that hands its settlements to ``settle``.
     delivery: Callable[[Callable[[Settlement], object]], Delivery]
 
@@ -154,6 +157,8 @@ def open_bus(settings: Settings, apart: Apart = call_here) -> Bus:
         inbox=inbox,
         wake=wake,
         connectors=connectors,
+        receivers=build_receivers(),
+        connector_secrets=connector_secrets,
         delivery=delivery,
     )
 

@@ -29,7 +29,7 @@ class Settings:
     host: Annotated[str, "address to listen on"] = "127.0.0.1"
     port: Annotated[int, "port to listen on"] = 8080
     surfaces: Annotated[str, "surfaces that this process serves, comma-separated"] = (
-        "exchange,soap,registry,docs,operations"
+        "exchange,soap,partners,registry,docs,operations"
     )
     serve_processes: Annotated[int, "web processes of `lgsp serve`"] = 2
     sandbox_port: Annotated[int, "port of `lgsp sandbox`"] = 8090
@@ -202,6 +202,6 @@ def _check(settings: Settings) -> None:
         raise BadSetting("LGSP_PORT and LGSP_SANDBOX_PORT: must be at most 65535")
     if settings.log_level.lower() not in {"debug", "info", "warning", "error"}:
         raise BadSetting("LGSP_LOG_LEVEL: expected debug, info, warning or error")
-    unknown = settings.surface_names - {"exchange", "soap", "registry", "docs", "operations"}
+    unknown = settings.surface_names - {"exchange", "soap", "partners", "registry", "docs", "operations"}
     if unknown:
         raise BadSetting(f"LGSP_SURFACES: there is no surface '{sorted(unknown)[0]}'")

@@ -34,6 +34,11 @@ CONNECTORS: dict[str, ConnectorFactory] = {
 RECEIVERS: dict[str, Callable[[], Receiver]] = {}
 
 
+def build_receivers() -> Mapping[str, Receiver]:
+    """One receiver of each kind. Packages cannot add any: what may call in is for the bus to say."""
+    return {name: make() for name, make in RECEIVERS.items()}
+
+
 def build_connectors(settings: HttpSettings | None = None) -> Mapping[str, Connector]:
     """Every connector of this installation by name, sharing one HTTP client.
 

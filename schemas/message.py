@@ -56,6 +56,8 @@ class Means(StrEnum):
     CERTIFICATE = "certificate"
     #: An X.509 signature over Body, Timestamp and the bus's header block of a SOAP message.
     WS_SECURITY = "ws-security"
+    #: A partner that calls in a protocol of its own, whose digest or session its receiver has checked.
+    PARTNER = "partner"
     #: A provider that does not sign its replies: the bus itself called its registered endpoint.
     CONNECTION = "connection"
 
@@ -103,6 +105,8 @@ class Envelope:
     attached: tuple[AttachedFile, ...] = ()
     #: The service whose own address it came to, ``code`` or ``code/version``; empty at an address that serves all.
     addressed_service: str = ""
+    #: Who brings it, where a receiver of ``connectors/`` has proven that by the partner's own protocol.
+    presenter: Principal | None = None
     #: The SOAP envelope that it came in, for those who identify its sender by it. The body is the payload all the same.
     soap: SoapEnvelope | None = field(default=None, repr=False, compare=False)
 

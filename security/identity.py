@@ -3,8 +3,9 @@
 Two grades of evidence (``schemas.message.Grade``):
 
 *signed*    the header ``Lgsp-Manifest`` carries the sender's own manifest, signed with a registered key;
-*attested*  the caller shows a bearer token and plain headers, or a WS-Security signature over its SOAP message; the
-            bus writes the manifest, says in it how the caller was identified, and signs it with its own key.
+*attested*  the caller shows a bearer token and plain headers, or a WS-Security signature over its SOAP message, or is a
+            partner that has proven itself by its own protocol; the bus writes the manifest, says in it how the caller
+            was identified, and signs it with its own key.
 
 The order is a security argument: the cheap look at headers first, then the proof of the sender, and only for a proven
 sender the digest of a body that may be large.
@@ -85,6 +86,8 @@ class Identification:
 
         The first proof that is offered counts: manifest, token, WS-Security. One that fails is not saved by another.
         """
+        if envelope.presenter is not None:
+            return self._attested(envelope, envelope.presenter)
         if "lgsp-manifest" in envelope.headers:
             return self._signed(envelope, envelope.headers["lgsp-manifest"])
         principal = self.identify_caller(envelope.headers, envelope.received_at, envelope.soap)

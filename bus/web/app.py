@@ -14,6 +14,7 @@ from bus.web.inbox import inbox_surface
 from bus.web.openapi import openapi_surface
 from bus.web.operations import operations_surface
 from bus.web.pages import page_surface
+from bus.web.partners import partner_surface
 from bus.web.registry import registry_surface
 from bus.web.services import service_surface
 from bus.web.soap import SOAP_PATH, SoapExchange, soap_surface
@@ -24,6 +25,7 @@ from bus.web.tokens import token_surface
 SURFACES = {
     "exchange": (exchange_surface, inbox_surface, attachment_surface, token_surface, evidence_surface),
     "soap": (soap_surface, service_surface),
+    "partners": (partner_surface,),
     "registry": (registry_surface,),
     "docs": (openapi_surface, page_surface),
     "operations": (operations_surface,),
