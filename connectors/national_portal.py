@@ -6,22 +6,39 @@
     POST <url>/<share_path>        {"session", "madonvi", "service", …} → {"error_code", "message", "result"}
     POST <url>/<integration_path>  {"session", "madonvi", "service", "data": […], "isUpdating"}
 
-Source: vietnam.md 4.1–4.4, from the code of living clients (OCPS-DVC, TD-SYNC, HG); no official text was at hand, what
-is unverified stands in docs/partners/to-confirm.md.
+Source: vietnam.md 4.1–4.5, 4.20, 4.21, from the code of living clients (OCPS-DVC, TD-SYNC, HG); no official text was at
+hand, what is unverified stands in docs/partners/to-confirm.md.
 
-Services of the bus (the endpoint's ``operations`` may add or change names):
+Services of the bus (the endpoint's ``operations`` may add or change names). Writes:
 
-============================ ======================== =========================================================
-``dossier.sync``             DongBoHoSoMC             payload: one dossier, or ``{"data": [dossier, …]}``
-``dossier.progress``         CapNhatTienDoHoSoMC      payload: one progress row, or ``{"data": [row, …]}``
-``dossier.lookup``           TraCuuHoSo               payload: ``{"mahoso": "…"}``; the answer as it is
-``procedure.detail``         LayThuTuc                payload: ``{"maTTHC": "…"}``; the answer as it is
-============================ ======================== =========================================================
+============================ ================================ =================================================
+``dossier.sync``             DongBoHoSoMC                     one dossier, or ``{"data": [dossier, …]}``
+``dossier.progress``         CapNhatTienDoHoSoMC              one progress row, or ``{"data": [row, …]}``
+``promotion.result``         DongBoTrangThaiHoSo, type "2"    what became of a promotion notice
+``rating.sync``              DongBoDanhGia                    one monthly row, or ``{"data": [row, …]}``
+``question.sync``            DongBoHoiDap                     one question, or ``{"data": [question, …]}``
+``answer.sync``              DongBoKetQuaHoiDapGuiTuDVCQG     one answer, or ``{"data": [answer, …]}``
+============================ ================================ =================================================
 
-Endpoint settings: ``madonvi`` (ours, needed), ``login_path``, ``share_path``, ``integration_path``, ``dstcode`` and
-``providerurl`` with ``address_in`` (``header`` or ``query``), ``operations``, ``wording`` (lists ``exists``,
-``session``, ``permanent`` and ``success``: the portal's answers are told apart by words where its codes say nothing,
-P3, and the words change), ``retry_codes``. The secret is ``username:password``.
+Reads, whose payload is the operation's arguments and whose answer is passed on as it is: see ``READS`` below.
+
+Three ways to send dossiers and progress live side by side (setting ``transport``):
+
+``envelope``
+    the one above;
+``query``
+    ``POST <url>/DongBoHoSoMC?MaDinhDanhDV=…&isUpdating=True`` with the bare array (HG);
+``paths``
+    the bare array, of one dossier, to ``add_path`` or ``update_path``, progress to ``progress_path`` (TD-SYNC).
+
+The two without an envelope carry the session in a header, or in the query with ``session_in: query``, and have no
+look-up: a dossier is created, and updated when the portal says that it is there.
+
+Endpoint settings: ``madonvi`` (ours, needed), ``login_path``, ``share_path``, ``integration_path``, ``transport``, the
+destination (:mod:`connectors.adapter`), ``operations``, ``wording`` (lists ``exists``, ``session``, ``permanent`` and
+``success``: the portal's answers are told apart by words where its codes say nothing, P3, and the words change),
+``retry_codes``; ``inbound`` for its calls to us (:mod:`connectors.national_portal_inbound`). The secret is
+``username:password``; a second line, if there is one, is what the portal logs in to us with.
 
 Quirks kept here and nowhere else:
 
@@ -34,12 +51,12 @@ Quirks kept here and nowhere else:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlencode
 
+from connectors.adapter import post, refuse_guessable
 from connectors.base import Parcel, Reply
-from connectors.http import Deadline, HttpClient, check_status
+from connectors.http import Deadline, HttpClient
 from connectors.partner_json import (
     code_text,
     is_success,
@@ -53,18 +70,45 @@ from connectors.partner_json import (
     setting_texts,
     shown_code,
 )
-from connectors.rest import fixed_headers, kept
+from connectors.rest import HEADER_VALUE, kept
 from connectors.sessions import Sessions
 from registry.model import Endpoint
 from schemas.codec import write_json
 from schemas.problem import ProviderRejected, ProviderUnavailable
 
+#: Service of the bus → operation that reads. The payload is the arguments, the answer is passed on.
+READS = {
+    "dossier.lookup": "TraCuuHoSo",
+    "procedure.list": "LayDanhSachTTHC",
+    "procedure.detail": "LayThuTuc",
+    "agency.list": "LayDanhMucCoQuan",
+    "field.list": "LayDanhMucLinhVuc",
+    "public-service.list": "LayDVC",
+    "applicant.technical-id": "TraCuuTechID",
+    "question.list": "LayDanhSachHoiDapGuiTuDVCQG",
+    "question.list-agency": "LayDanhSachHoiDapBoCoQuan",
+    "answer.list": "LayNoiDungTraLoiTheoCauHoi",
+}
+#: Service of the bus → operation that writes rows, and the member that every row must have.
+WRITES = {
+    "rating.sync": "DongBoDanhGia",
+    "question.sync": "DongBoHoiDap",
+    "answer.sync": "DongBoKetQuaHoiDapGuiTuDVCQG",
+}
+ROW_KEYS = {
+    "DongBoDanhGia": "NgayTongHop",
+    "DongBoHoiDap": "HOIDAPID",
+    "DongBoKetQuaHoiDapGuiTuDVCQG": "HOIDAPID",
+}
 OPERATIONS = {
     "dossier.sync": "DongBoHoSoMC",
     "dossier.progress": "CapNhatTienDoHoSoMC",
-    "dossier.lookup": "TraCuuHoSo",
-    "procedure.detail": "LayThuTuc",
+    "promotion.result": "DongBoTrangThaiHoSo",
+    **READS,
+    **WRITES,
 }
+#: ``type`` of a DongBoTrangThaiHoSo that answers a promotion notice (vietnam.md 4.5).
+PROMOTION_TYPE = "2"
 #: Rows of one CapNhatTienDoHoSoMC call in every client seen (vietnam.md 4.4).
 PROGRESS_BATCH = 10
 #: A dossier is there already: the answer under codes "0", "3" and "-3" alike (TD-SYNC).
@@ -75,6 +119,7 @@ SESSION_GONE = ("session không hợp lệ", "phiên làm việc", "session hế
 PERMANENT = ("không tìm thấy thủ tục",)
 #: Codes that say nothing about the data.
 RETRY_CODES = ("-1",)
+TRANSPORTS = ("envelope", "query", "paths")
 
 
 class NationalPortalConnector:
@@ -90,10 +135,14 @@ class NationalPortalConnector:
         payload = payload_object(parcel)
         portal = _Portal(self._http, self._sessions, parcel, endpoint, secret)
         if operation == "DongBoHoSoMC":
-            return kept(_sync_dossiers(portal, _rows(payload)))
+            return kept(_sync_dossiers(portal, _rows(payload, "MaHoSo")))
         if operation == "CapNhatTienDoHoSoMC":
-            return kept(_send_progress(portal, _rows(payload)))
-        return kept(portal.ask("share_path", operation, payload))
+            return kept(_send_progress(portal, _rows(payload, "MaHoSo")))
+        if operation == "DongBoTrangThaiHoSo":
+            return kept(portal.judged(portal.tell(operation, {"type": PROMOTION_TYPE, "data": payload})))
+        if operation in ROW_KEYS:
+            return kept(portal.judged(portal.tell(operation, {"data": _rows(payload, ROW_KEYS[operation])})))
+        return kept(portal.ask(operation, payload))
 
     def close(self) -> None:
         self._http.close()
@@ -106,18 +155,14 @@ def _sync_dossiers(portal: _Portal, dossiers: Sequence[Mapping[str, Any]]) -> Re
 
 def _sync_dossier(portal: _Portal, dossier: Mapping[str, Any]) -> Reply:
     if not portal.knows(dossier["MaHoSo"]):
-        reply = portal.ask("integration_path", "DongBoHoSoMC", {"isUpdating": "False", "data": [dossier]})
+        reply = portal.send("DongBoHoSoMC", [dossier], updating=False)
         if not portal.says_exists(reply):
             return portal.judged(reply)
-    return portal.judged(portal.ask("integration_path", "DongBoHoSoMC", {"isUpdating": "True", "data": [dossier]}))
+    return portal.judged(portal.send("DongBoHoSoMC", [dossier], updating=True))
 
 
 def _send_progress(portal: _Portal, rows: Sequence[Mapping[str, Any]]) -> Reply:
-    replies = [
-        portal.judged(portal.ask("integration_path", "CapNhatTienDoHoSoMC", {"data": batch}))
-        for batch in _batches(rows, PROGRESS_BATCH)
-    ]
-    return replies[-1]
+    return [portal.judged(portal.send("CapNhatTienDoHoSoMC", batch)) for batch in _batches(rows, PROGRESS_BATCH)][-1]
 
 
 class _Portal:
@@ -130,29 +175,46 @@ class _Portal:
         self._sessions = sessions
         self._parcel = parcel
         self._endpoint = endpoint
-        self._username, self._password = name_and_password(secret)
+        self._username, self._password = name_and_password(outgoing(secret))
         self._secret = secret or b""
         self._agency = setting_text(endpoint, "madonvi")
         if not self._agency:
             raise ProviderUnavailable("endpoint-invalid", setting="madonvi")
         refuse_guessable(self._password, self._agency)
         self._wording = setting_mapping(endpoint, "wording")
+        self._transport = setting_text(endpoint, "transport", "envelope")
+        if self._transport not in TRANSPORTS:
+            raise ProviderUnavailable("endpoint-invalid", setting="transport")
         self._deadline = Deadline(endpoint.timeout_seconds)
 
-    def ask(self, path_setting: str, operation: str, arguments: Mapping[str, Any]) -> Reply:
-        """One call with a good session. Whether the portal is content is for :meth:`judged` to say."""
-        for _ in range(2):
-            session = self._sessions.get(self._endpoint, self._secret, self._login)
-            document = {**arguments, "session": session, "madonvi": self._agency, "service": operation}
-            reply = self._post(setting_text(self._endpoint, path_setting, path_setting.split("_")[0]), document)
-            if not self._says("session", SESSION_GONE, reply):
-                return reply
-            self._sessions.forget(self._endpoint, self._secret, session)
-        raise ProviderUnavailable("provider-login-failed")
+    def ask(self, operation: str, arguments: Mapping[str, Any]) -> Reply:
+        """A read. Whether the portal is content is for :meth:`judged` to say, here and below."""
+        return self._enveloped("share", operation, arguments)
+
+    def tell(self, operation: str, members: Mapping[str, Any]) -> Reply:
+        """A write that has its envelope whatever the transport."""
+        return self._enveloped("integration", operation, members)
+
+    def send(self, operation: str, rows: Sequence[Mapping[str, Any]], *, updating: bool | None = None) -> Reply:
+        """Dossiers (``updating`` says whether they are there already) or progress, by the endpoint's transport."""
+        flag = {} if updating is None else {"isUpdating": str(updating)}
+        if self._transport == "envelope":
+            return self.tell(operation, {**flag, "data": rows})
+        if self._transport == "query":
+            path, query = operation, {"MaDinhDanhDV": self._agency, **flag}
+        else:
+            name = "progress" if updating is None else "update" if updating else "add"
+            path, query = setting_text(self._endpoint, f"{name}_path", name), {}
+        body = write_json(rows)
+        if setting_text(self._endpoint, "session_in", "header") == "query":
+            return self._in_session(lambda session: self._post(path, body, {**query, "session": session}))
+        return self._in_session(lambda session: self._post(path, body, query, {"session": session}))
 
     def knows(self, dossier_code: str) -> bool:
         """Has the portal this dossier already? An error counts as no: "đã tồn tại" will correct it."""
-        found = reply_object(self.ask("share_path", "TraCuuHoSo", {"mahoso": dossier_code}))
+        if self._transport != "envelope":
+            return False
+        found = reply_object(self.ask("TraCuuHoSo", {"mahoso": dossier_code}))
         return is_success(found.get("error_code")) and bool(found.get("result"))
 
     def says_exists(self, reply: Reply) -> bool:
@@ -173,53 +235,70 @@ class _Portal:
     def _says(self, kind: str, usual: Sequence[str], reply: Reply) -> bool:
         return says(reply_object(reply).get("message"), setting_texts(self._wording, kind, usual))
 
+    def _enveloped(self, kind: str, operation: str, members: Mapping[str, Any]) -> Reply:
+        path = setting_text(self._endpoint, f"{kind}_path", kind)
+
+        def call(session: str) -> Reply:
+            own = {"session": session, "madonvi": self._agency, "service": operation}
+            return self._post(path, write_json({**members, **own}))
+
+        return self._in_session(call)
+
+    def _in_session(self, call: Callable[[str], Reply]) -> Reply:
+        """The answer to a call with a good session: a new one is fetched once when the portal no longer knows ours."""
+        for _ in range(2):
+            session = self._sessions.get(self._endpoint, self._secret, self._login)
+            reply = call(session)
+            if not self._says("session", SESSION_GONE, reply):
+                return reply
+            self._sessions.forget(self._endpoint, self._secret, session)
+        raise ProviderUnavailable("provider-login-failed")
+
     def _login(self) -> tuple[str, float | None]:
         path = setting_text(self._endpoint, "login_path", "login")
-        document = reply_object(self._post(path, {"username": self._username, "password": self._password}))
+        document = reply_object(self._post(path, write_json({"username": self._username, "password": self._password})))
         session = document.get("session")
-        if not is_success(document.get("error_code")) or not isinstance(session, str) or not session:
+        # A session may travel in a header, so it must be one.
+        if (
+            not is_success(document.get("error_code"))
+            or not isinstance(session, str)
+            or not HEADER_VALUE.fullmatch(session)
+        ):
             raise ProviderUnavailable("provider-login-failed")
         return session, None
 
-    def _post(self, path: str, document: Mapping[str, Any]) -> Reply:
-        endpoint = self._endpoint
-        address = {
-            name: setting_text(endpoint, name) for name in ("dstcode", "providerurl") if endpoint.settings.get(name)
-        }
-        url = f"{endpoint.url.rstrip('/')}/{path.lstrip('/')}"
-        headers = {
-            **fixed_headers(endpoint),
-            "Content-Type": "application/json",
-            "Accept": "application/json",
-            "Charset": "utf-8",
-            # The portal does not know these two; gateways on the way log them.
-            "Idempotency-Key": self._parcel.manifest.message_id,
-            "traceparent": self._parcel.traceparent,
-        }
-        if setting_text(endpoint, "address_in", "query") == "header":
-            headers |= address
-        elif address:
-            url = f"{url}?{urlencode(address)}"
-        return check_status(
-            self._http.request(
-                "POST", url, headers=headers, body=write_json(document), timeout_seconds=self._deadline.remaining()
-            )
+    def _post(
+        self,
+        path: str,
+        body: bytes,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        return post(
+            self._http,
+            self._parcel,
+            self._endpoint,
+            self._deadline,
+            path=path,
+            body=body,
+            query=query,
+            headers=headers,
         )
 
 
-def refuse_guessable(password: str, agency: str) -> None:
-    """Public client code has default passwords made of the agency's code (vietnam.md 6.4): those are no secrets."""
-    plain = "".join(filter(str.isalnum, agency)).casefold()
-    if plain and plain in "".join(filter(str.isalnum, password)).casefold():
-        raise ProviderUnavailable("endpoint-secret-weak")
+def outgoing(secret: bytes | None) -> bytes | None:
+    """The line of the secret that we log in with; the second line is the portal's own."""
+    return secret.strip().split(b"\n")[0] if secret else None
 
 
-def _rows(payload: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+def _rows(payload: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
     rows = payload.get("data", [payload])
     if not isinstance(rows, list) or not rows:
         raise ProviderRejected("payload-not-for-partner", member="data")
-    if not all(isinstance(row, dict) and isinstance(row.get("MaHoSo"), str) for row in rows):
-        raise ProviderRejected("payload-not-for-partner", member="MaHoSo")
+    # The numbers of questions may be numbers; a dossier's code never is.
+    kinds = str if key == "MaHoSo" else str | int
+    if not all(isinstance(row, dict) and isinstance(row.get(key), kinds) and row[key] for row in rows):
+        raise ProviderRejected("payload-not-for-partner", member=key)
     return rows
 
 

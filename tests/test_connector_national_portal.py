@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
+from connectors.national_portal import READS
 from connectors.sandbox.faults import Fault
 from schemas.problem import ProviderRejected, ProviderUnavailable
 from tests.connector_contract import Binding, ConnectorContract, Rig, dossier, parcel_of
@@ -24,6 +26,42 @@ def progress(number: int, rows: int = 1) -> dict[str, Any]:
             for row in range(rows)
         ]
     }
+
+
+TRANSPORTS: list[dict[str, str]] = [
+    {"transport": "envelope"},
+    {"transport": "query"},
+    {"transport": "query", "session_in": "query"},
+    {"transport": "paths"},
+    {"transport": "paths", "session_in": "query"},
+]
+PROMOTION_RESULT = {
+    "TrangThai": "2",
+    "MaHoSo": "G22.99-260423-000001",
+    "MaHoSoDonVi": "H99.15-260423-0009",
+    "MaDoiTuong": "TID-0001",
+    "NoiDung": "Đã tiếp nhận",
+    "NgayXuLy": "20260424080000",
+    "TaiLieuXuLy": [],
+}
+RATING = {
+    "NgayTongHop": "4-2026",
+    "TongSoNguoiDanhGia": 120,
+    "PhanTramDanhGiaRatHaiLong": "90%",
+    "PhanTramDanhGiaHaiLong": "8%",
+    "PhanTramDanhGiaChuaHaiLong": "2%",
+    "NoiDung": "Thái độ của công chức",
+    "Madonvi": "H99",
+    "TenDonVi": "Tỉnh Thử Nghiệm",
+}
+ANSWER = {
+    "HOIDAPID": "HD-0001",
+    "MADONVI": "H99.15",
+    "NGUOITRALOI": "Lê Thị Thử",
+    "CHUCVUNGUOITRALOI": "Chuyên viên",
+    "NGAYTRALOI": "20260424080000",
+    "NOIDUNGTRALOI": "Tờ khai và giấy chứng sinh.",
+}
 
 
 class TestNationalPortal(ConnectorContract):
@@ -145,3 +183,79 @@ class TestNationalPortal(ConnectorContract):
             rig.deliver(parcel_of("dossier.sync", payload))
         with pytest.raises(ProviderRejected):
             rig.deliver(parcel_of("something.else", dossier()))
+
+    @pytest.mark.parametrize("settings", TRANSPORTS, ids=lambda settings: " ".join(map(str, settings.values())))
+    def test_all_transports_create_update_and_progress(self, rig: Rig, settings: dict[str, str]) -> None:
+        settings = {"madonvi": "H99", **settings}
+        rig.deliver(rig.parcel(1), settings=settings)
+        rig.deliver(rig.parcel(1), settings=settings)
+        rig.deliver(parcel_of("dossier.progress", progress(1, rows=11)), settings=settings)
+        state = rig.sandbox.twins["national_portal"].state()
+        assert (state["created"], state["updated"], state["progress_rows"]) == (1, 1, 11)
+        assert state["logins"] == 1
+
+    def test_transports_without_an_envelope_renew_a_session_too(self, rig: Rig) -> None:
+        settings = {"madonvi": "H99", "transport": "paths"}
+        rig.deliver(rig.parcel(1), settings=settings)
+        twin: Any = rig.sandbox.twins["national_portal"]
+        twin.sessions.end_all()
+        rig.deliver(rig.parcel(2), settings=settings)
+        assert (twin.state()["created"], twin.state()["logins"]) == (2, 2)
+
+    def test_an_unknown_transport_waits_for_the_operator(self, rig: Rig) -> None:
+        with pytest.raises(ProviderUnavailable) as caught:
+            rig.deliver(settings={"madonvi": "H99", "transport": "pigeon"})
+        assert caught.value.facts == {"setting": "transport"}
+
+    @pytest.mark.parametrize("service", READS)
+    def test_every_read_answers_in_the_portals_form(self, rig: Rig, service: str) -> None:
+        arguments = {"maTTHC": "1.001193", "mahoso": "H99.15-260423-0001", "cauhoiid": "HD-0001", "provider": "wso2is"}
+        document = json.loads(rig.deliver(parcel_of(service, arguments)).body)
+        assert document["error_code"] == "0"
+        assert isinstance(document["result"], list | dict)
+
+    def test_arguments_cannot_take_the_envelopes_place(self, rig: Rig) -> None:
+        reply = rig.deliver(parcel_of("field.list", {"session": "x", "madonvi": "H01", "service": "DongBoHoSoMC"}))
+        assert b"MALINHVUC" in reply.body
+
+    @pytest.mark.parametrize(
+        "service, payload, count",
+        [
+            ("promotion.result", PROMOTION_RESULT, "promotion_results"),
+            ("rating.sync", RATING, "ratings"),
+            ("rating.sync", {"data": [RATING]}, "ratings"),
+            ("question.sync", {"HOIDAPID": "HD-9", "NOIDUNG": "Bao lâu?", "MADONVI": "H99.15"}, "questions"),
+            ("answer.sync", ANSWER, "answers"),
+        ],
+    )
+    def test_a_write_has_one_effect_however_often_it_comes(
+        self, rig: Rig, service: str, payload: dict[str, Any], count: str
+    ) -> None:
+        parcel = parcel_of(service, payload)
+        rig.deliver(parcel)
+        rig.deliver(parcel)
+        assert rig.sandbox.twins["national_portal"].state()[count] == 1
+
+    @pytest.mark.parametrize(
+        "service, payload",
+        [
+            ("promotion.result", PROMOTION_RESULT | {"TrangThai": "9"}),
+            ("rating.sync", RATING | {"NgayTongHop": "2026-04"}),
+            ("rating.sync", {"data": [{"NgayTongHop": ""}]}),
+            ("answer.sync", {"HOIDAPID": 7}),
+        ],
+    )
+    def test_a_write_that_the_portal_refuses_is_final(self, rig: Rig, service: str, payload: dict[str, Any]) -> None:
+        with pytest.raises(ProviderRejected):
+            rig.deliver(parcel_of(service, payload))
+
+    def test_an_answer_reaches_the_list_of_questions(self, rig: Rig) -> None:
+        rig.deliver(parcel_of("answer.sync", ANSWER))
+        listed = json.loads(rig.deliver(parcel_of("question.list", {})).body)["result"]
+        assert listed[0]["TRALOIID"] == "HD-0001"
+        answers = json.loads(rig.deliver(parcel_of("answer.list", {"cauhoiid": "HD-0001"})).body)["result"]
+        assert answers == [ANSWER]
+
+    def test_the_portals_own_line_of_the_secret_does_not_disturb_ours(self, rig: Rig) -> None:
+        rig.secret += b"\ncong-dvc:another-password"
+        assert rig.deliver().status == 200

@@ -1,4 +1,4 @@
-"""Twin of the national portal adapter (vietnam.md 4.1–4.4), in the three ways that living clients speak to it:
+"""Twin of the national portal adapter (vietnam.md 4.1–4.5, 4.20, 4.21), in the three ways that living clients speak:
 
 1. the envelope in the body: ``POST /login``, then ``/share`` and ``/integration`` with ``{"session", "madonvi",
    "service", …}``;
@@ -11,6 +11,7 @@ For 2 and 3 the session stands in the query or in the header ``session``. All of
 
 It keeps one dossier for each MaHoSo, answers a second creation with "đã tồn tại", knows a few procedures with names
 that are nearly the same, and cuts nothing silently: an over-long subject is an error here, so that a client learns it.
+Ratings whose percentages do not add up to 100 are taken, as clients in the field send them, and counted.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 
 from flask import Blueprint, Flask, Response, jsonify, request
 
+from connectors.sandbox import national_portal_catalogue as known
 from connectors.sandbox.faults import Dial
 from connectors.sandbox.sessions import IssuedSessions, same_secret
 
@@ -55,15 +57,38 @@ WORDING = {
     "too_long": "Trường {member} vượt quá {limit} ký tự",
     "date": "Trường {member} không đúng định dạng yyyyMMddHHmmss",
     "body": "Dữ liệu không hợp lệ",
+    "month": "Trường NgayTongHop không đúng định dạng M-yyyy",
 }
-#: Codes and names from vietnam.md 3.3; the last two differ by one word, because names are what some clients match by.
-PROCEDURES = {
-    "1.001193": ("Thủ tục đăng ký khai sinh", "G15-HT03", "Hộ tịch"),
-    "1.000894": ("Thủ tục đăng ký kết hôn", "G15-HT03", "Hộ tịch"),
-    "2.000488": ("Cấp Phiếu lý lịch tư pháp cho công dân Việt Nam", "G15-TP01", "Lý lịch tư pháp"),
-    "1.003560": ("Cấp giấy phép", "G99-DN01", "Cấp phép"),
-    "1.003561": ("Cấp lại giấy phép", "G99-DN01", "Cấp phép"),
-}
+MANDATORY_RATING = ("NgayTongHop", "TongSoNguoiDanhGia", "NoiDung", "Madonvi", "TenDonVi")
+MANDATORY_QUESTION = ("HOIDAPID", "NOIDUNG", "MADONVI")
+MANDATORY_ANSWER = ("HOIDAPID", "MADONVI", "NGUOITRALOI", "NGAYTRALOI", "NOIDUNGTRALOI")
+MANDATORY_PROMOTION = ("TrangThai", "MaHoSo", "MaHoSoDonVi", "NgayXuLy")
+MONTH = re.compile(r"([1-9]|1[0-2])-20[0-9]{2}")
+#: Questions that citizens left at the portal, and one answer (vietnam.md 4.21); invented.
+QUESTIONS = (
+    {
+        "HOIDAPID": "HD-0001",
+        "HOVATEN": "NGUYỄN THỊ MẪU",
+        "THUDIENTU": "mau.nguyen@example.com",
+        "SODIENTHOAI": "0900000001",
+        "DIACHI": "1 đường Mẫu",
+        "MaLinhVuc": "G15-HT03",
+        "MATTHCDP": "1.001193",
+        "NOIDUNG": "Khai sinh trực tuyến cần giấy tờ gì?",
+        "TRANGTHAI": "1",
+        "TRALOIID": "",
+    },
+)
+READS = frozenset(
+    {
+        *("TraCuuHoSo", "LayThuTuc", "LayDanhSachTTHC", "LayDanhMucCoQuan", "LayDanhMucLinhVuc", "LayDVC"),
+        *("TraCuuTechID", "LayDanhSachHoiDapGuiTuDVCQG", "LayDanhSachHoiDapBoCoQuan", "LayNoiDungTraLoiTheoCauHoi"),
+    }
+)
+_COUNTS = (
+    *("created", "updated", "duplicates", "progress_rows", "progress_duplicates"),
+    *("promotion_results", "ratings", "ratings_not_100", "questions", "answers"),
+)
 
 
 class NationalPortalTwin:
@@ -79,7 +104,11 @@ class NationalPortalTwin:
         self._lock = threading.Lock()
         self._dossiers: dict[str, dict[str, Any]] = {}
         self._progress: dict[str, list[dict[str, Any]]] = {}
-        self._counts = dict.fromkeys(("created", "updated", "duplicates", "progress_rows", "progress_duplicates"), 0)
+        #: Procedures by code; testers may change them to see what a drift report says.
+        self.catalogue = known.catalogue()
+        #: Rows by what identifies them, so that a repeat is one effect.
+        self._rows: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._counts = dict.fromkeys(_COUNTS, 0)
 
     def register(self, app: Flask) -> None:
         for name, prefix in PREFIXES.items():
@@ -96,6 +125,7 @@ class NationalPortalTwin:
             return {
                 "dossiers": {code: dict(dossier) for code, dossier in self._dossiers.items()},
                 "progress": {code: list(rows) for code, rows in self._progress.items()},
+                "rows": [{"service": key[0], **row} for key, row in self._rows.items()],
                 **self._counts,
                 "logins": self.sessions.issued,
             }
@@ -104,6 +134,8 @@ class NationalPortalTwin:
         with self._lock:
             self._dossiers.clear()
             self._progress.clear()
+            self._rows.clear()
+            self.catalogue = known.catalogue()
             self._counts = dict.fromkeys(self._counts, 0)
 
     # --- the three doors ---
@@ -125,7 +157,7 @@ class NationalPortalTwin:
         if not isinstance(document, dict):
             return _answer("-1", self.wording["body"])
         service, updating = str(document.get("service", "")), document.get("isUpdating") == "True"
-        arguments = document if service in ("TraCuuHoSo", "LayThuTuc") else document.get("data")
+        arguments = document if service in READS or service == "DongBoTrangThaiHoSo" else document.get("data")
         return self._serve(document.get("session"), service, arguments, updating, str(document.get("madonvi", "*")))
 
     def _by_query(self, service: str) -> Response:
@@ -150,10 +182,16 @@ class NationalPortalTwin:
             return self._sync(arguments, updating)
         if service == "CapNhatTienDoHoSoMC":
             return self._add_progress(arguments)
-        if service == "TraCuuHoSo":
-            return self._look_up(str(arguments.get("mahoso", "")))
-        if service == "LayThuTuc":
-            return self._procedure(str(arguments.get("maTTHC", "")))
+        if service in READS:
+            return self._read(service, arguments)
+        if service == "DongBoTrangThaiHoSo":
+            return self._promotion(arguments)
+        if service == "DongBoDanhGia":
+            return self._ratings(arguments)
+        if service == "DongBoHoiDap":
+            return self._keep(service, "questions", arguments, MANDATORY_QUESTION, ("HOIDAPID",))
+        if service == "DongBoKetQuaHoiDapGuiTuDVCQG":
+            return self._keep(service, "answers", arguments, MANDATORY_ANSWER, ("HOIDAPID",))
         return _answer("-1", self.wording["unknown_service"])
 
     def _sync(self, rows: Any, updating: bool) -> Response:
@@ -167,7 +205,7 @@ class NationalPortalTwin:
                 return _answer("-3", self.wording["exists"])
             if updating and not all(known):
                 return _answer("-1", self.wording["unknown_dossier"])
-            if not all(row["MaTTHC"] in PROCEDURES for row in rows):
+            if not all(row["MaTTHC"] in self.catalogue for row in rows):
                 return _answer("-1", self.wording["unknown_procedure"])
             for row in rows:
                 self._dossiers[row["MaHoSo"]] = row
@@ -197,25 +235,75 @@ class NationalPortalTwin:
         message = self.wording["found"] if result else self.wording["unknown_dossier"]
         return jsonify({"error_code": "0", "message": message, "result": result})
 
-    def _procedure(self, code: str) -> Response:
-        if code not in PROCEDURES:
-            return _answer("-1", self.wording["unknown_procedure"])
-        name, field, field_name = PROCEDURES[code]
-        # An array even for one procedure (vietnam.md 4.2).
-        procedure = {
-            "MATTHC": code,
-            "TENTTHC": name,
-            "LINHVUCTHUCHIEN": [{"MALINHVUC": field, "TENLINHVUC": field_name}],
-            "MACOQUANCONGBO": "G99",
-            "CACHTHUCTHUCHIEN": [
-                {"KENH": kind, "THOIGIAN": [{"THOIGIANGIAIQUYET": 1, "DONVITINH": "Ngày làm việc", "PHILEPHI": []}]}
-                for kind in (1, 2, 3)
-            ],
-            "COQUANTHUCHIEN": [{"MADONVI": "H99.15", "TENDONVI": "Sở Mẫu"}],
-            "THANHPHANHOSO": [],
-            "TRANGTHAI": 1,
-        }
-        return jsonify({"error_code": "0", "message": self.wording["found"], "result": [procedure]})
+    def _read(self, service: str, arguments: Mapping[str, Any]) -> Response:
+        if service == "TraCuuHoSo":
+            return self._look_up(str(arguments.get("mahoso", "")))
+        if service == "LayThuTuc":
+            # An array even for one procedure (vietnam.md 4.2).
+            procedure = self.catalogue.get(str(arguments.get("maTTHC", "")))
+            return self._found([procedure]) if procedure else _answer("-1", self.wording["unknown_procedure"])
+        if service == "TraCuuTechID":
+            return self._found({"TECHNICALID": f"TID-{str(arguments.get('mstorcmnd', ''))[-4:]}"})
+        if service == "LayDVC":
+            return self._found({"data": [known.public_service(each) for each in self._public()]})
+        if service == "LayDanhSachTTHC":
+            return self._found([known.listed(each) for each in self.catalogue.values()])
+        if service == "LayDanhMucCoQuan":
+            rows = known.AGENCIES.items()
+            return self._found([{"MADONVI": code, "TENDONVI": it[0], "CAPDONVI": it[1]} for code, it in rows])
+        if service == "LayDanhMucLinhVuc":
+            rows_of_fields = known.FIELDS.items()
+            return self._found(
+                [{"MALINHVUC": code, "TENLINHVUC": name, "MANGANH": code[:3]} for code, name in rows_of_fields]
+            )
+        if service == "LayNoiDungTraLoiTheoCauHoi":
+            wanted = str(arguments.get("cauhoiid", ""))
+            with self._lock:
+                answer = self._rows.get(("DongBoKetQuaHoiDapGuiTuDVCQG", wanted))
+            return self._found([answer] if answer else [])
+        return self._found([self._with_answer(question) for question in QUESTIONS])
+
+    def _public(self) -> list[dict[str, Any]]:
+        return [each for each in self.catalogue.values() if each["TRANGTHAI"] == 1]
+
+    def _with_answer(self, question: Mapping[str, str]) -> dict[str, str]:
+        with self._lock:
+            answered = ("DongBoKetQuaHoiDapGuiTuDVCQG", question["HOIDAPID"]) in self._rows
+        return {**question, "TRANGTHAI": "2", "TRALOIID": question["HOIDAPID"]} if answered else dict(question)
+
+    def _promotion(self, document: Mapping[str, Any]) -> Response:
+        data = document.get("data")
+        if document.get("type") != "2" or not isinstance(data, dict) or data.get("TrangThai") not in ("2", "5"):
+            return _answer("1", self.wording["body"])
+        key = ("MaHoSo", "TrangThai", "NgayXuLy")
+        return self._keep("DongBoTrangThaiHoSo", "promotion_results", [data], MANDATORY_PROMOTION, key)
+
+    def _ratings(self, rows: Any) -> Response:
+        if isinstance(rows, list) and not all(
+            isinstance(row, dict) and MONTH.fullmatch(str(row.get("NgayTongHop", ""))) for row in rows
+        ):
+            return _answer("1", self.wording["month"])
+        answer = self._keep("DongBoDanhGia", "ratings", rows, MANDATORY_RATING, ("NgayTongHop", "Madonvi", "NoiDung"))
+        with self._lock:
+            self._counts["ratings_not_100"] = sum(
+                _percent_sum(row) != 100 for key, row in self._rows.items() if key[0] == "DongBoDanhGia"
+            )
+        return answer
+
+    def _keep(self, service: str, count: str, rows: Any, mandatory: tuple[str, ...], key: tuple[str, ...]) -> Response:
+        """Keep rows by their key; the last one counts, as for a client that corrects a month."""
+        complaint = self._complaint(rows, mandatory)
+        if complaint:
+            return _answer("1", complaint)
+        with self._lock:
+            for row in rows:
+                at = (service, *(str(row[member]) for member in key))
+                self._counts[count] += at not in self._rows
+                self._rows[at] = row
+        return _answer("00", self.wording["found"])
+
+    def _found(self, result: Any) -> Response:
+        return jsonify({"error_code": "0", "message": self.wording["found"], "result": result})
 
     def _complaint(self, rows: Any, mandatory: tuple[str, ...]) -> str:
         if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
@@ -233,6 +321,12 @@ class NationalPortalTwin:
                 if row.get(member) and not DATE.fullmatch(str(row[member])):
                     return self.wording["date"].format(member=member)
         return ""
+
+
+def _percent_sum(row: Mapping[str, Any]) -> int:
+    names = ("PhanTramDanhGiaRatHaiLong", "PhanTramDanhGiaHaiLong", "PhanTramDanhGiaChuaHaiLong")
+    texts = [str(row.get(name, "")).removesuffix("%") for name in names]
+    return sum(int(text) for text in texts) if all(text.isdecimal() for text in texts) else 0
 
 
 def _loose_session() -> str | None:
