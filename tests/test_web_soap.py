@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import uuid
 from collections.abc import Iterator
 from io import BytesIO
@@ -14,10 +15,11 @@ import zeep
 import zeep.exceptions
 from lxml import etree
 
+from bus.web.soap import UNDERSTOOD, facts_of
 from schemas.codec import read_json
 from schemas.message import AttachmentReference
 from schemas.moment import utc_now
-from schemas.soap import EXCHANGE_BLOCK, SoapVersion
+from schemas.soap import EXCHANGE_BLOCK, SoapVersion, read_soap
 from security.signing import split_compact
 from security.ws_security import sign_ws_security
 from tests.bus_world import (
@@ -378,3 +380,13 @@ def test_zeep_sends_an_attested_message_with_the_exchange_block(world: World, ws
     )
     assert receipt.messageId == block["MessageId"]
     made.transport.session.close()
+
+
+def test_the_envelopes_of_the_wire_protocol_pass_the_gate() -> None:
+    page = (Path(__file__).resolve().parent.parent / "docs" / "wire-protocol.md").read_text(encoding="utf-8")
+    shown = re.findall(r"```xml\n(<soap:Envelope.*?)```", page, flags=re.DOTALL)
+    assert len(shown) == 2
+    for text, version in zip(shown, (SoapVersion.V11, SoapVersion.V12), strict=True):
+        envelope = read_soap(text.encode(), version.media_type, understood=UNDERSTOOD)
+        assert envelope.version is version
+        assert facts_of(envelope, {})
