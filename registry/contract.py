@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from registry.dossier_view import DossierFact, DossierReader, Heard
 from registry.model import Provider, Service
 from schemas.codec import read_content_type
 from schemas.message import sha256_hex
@@ -181,6 +182,7 @@ class Contract:
         #: The language that the provider reads; None: whatever the consumer sent.
         self.provider_kind = Kind(provider.content_type) if provider.content_type else self.provider_request.kind
         self._adapts_requests = self.provider_request is not self.request or self._request_mapping is not None
+        self._dossier = DossierReader(service.dossier) if service.dossier is not None else None
 
     def takes(self, content_type: str) -> bool:
         """May a consumer send this type: one that the service names, or the other language of its schema?"""
@@ -195,8 +197,7 @@ class Contract:
 
     def translated_forms(self) -> Iterator[tuple[str, Form]]:
         """The forms that must be bridgeable for what the service says it takes and how it adapts it, by field."""
-        spoken = {kind for content_type in self._content_types if (kind := kind_of(content_type)) is not None}
-        if self.request.kind is not None and (spoken | {self.provider_kind}) - {self.request.kind, None}:
+        if self.request.kind is not None and (self._spoken() | {self.provider_kind}) - {self.request.kind, None}:
             yield "schema", self.request
         # Mapping rules speak of JSON, so whatever is written in XML is translated on the way.
         sides = (
@@ -209,12 +210,16 @@ class Contract:
             if provided is not own and provided.kind is not Kind.JSON:
                 yield f"provider/{field}", provided
 
+    def _spoken(self) -> set[Kind | None]:
+        """The languages of the types that consumers may send."""
+        return {kind_of(content_type) for content_type in self._content_types}
+
     def warm(self) -> None:
         """Make the translations now that calls of this service need, so that none of them waits a second for it."""
         for _, form in self.translated_forms():
             form.bridge()
-        if self.provider_kind is not None and self.reply.kind is not None and self.provider_kind is not self.reply.kind:
-            self.reply.bridge()
+        if self.reply.kind is not None and (self._spoken() | {self.provider_kind}) - {self.reply.kind, None}:
+            _ = self.reply.is_bridgeable  # a reply that is not goes out as the provider wrote it
 
     def check_request(self, body: bytes, content_type: str) -> None:
         """The consumer's payload breaks neither its own schema nor, once translated, the provider's.
@@ -229,6 +234,21 @@ class Contract:
                 self.provider_request.validate(carried.body, carried.content_type)
             except SchemaViolation as problem:
                 raise SchemaViolation("mapped-payload-breaks-schema", errors=problem.errors) from None
+
+    def dossier_facts(self, body: bytes, content_type: str, heard: Heard) -> tuple[DossierFact, ...]:
+        """What a valid request says about dossiers; nothing where the service has no view, or cannot be read as JSON.
+
+        Never raises for what a payload holds: looking on is no reason to refuse.
+        """
+        if self._dossier is None:
+            return ()
+        try:
+            if kind_of(content_type) is None:
+                return ()
+            document = orjson.loads(self.request.translated(body, content_type, Kind.JSON))
+        except (SchemaViolation, Malformed, orjson.JSONDecodeError):
+            return ()
+        return self._dossier.read(document, heard)
 
     def for_provider(self, body: bytes, content_type: str) -> Translated | None:
         """A valid request in the provider's form; None when it is in that form already."""
