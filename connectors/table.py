@@ -11,6 +11,7 @@ from connectors.http import HttpClient, HttpSettings
 from connectors.national_portal import NationalPortalConnector
 from connectors.one_stop import OneStopConnector
 from connectors.population import PopulationConnector
+from connectors.post import PostConnector
 from connectors.rest import RestConnector
 from connectors.soap import SoapConnector
 
@@ -27,6 +28,7 @@ CONNECTORS: dict[str, ConnectorFactory] = {
     "one_stop": OneStopConnector,
     "business_registry": BusinessRegistryConnector,
     "population": PopulationConnector,
+    "post": PostConnector,
 }
 
 

@@ -1054,4 +1054,9 @@ REASONS: dict[str, Wording] = {
         "The manifest names another service than the address of the call. Send it to the address of its own service.",
         "Bản kê khai nêu dịch vụ khác với địa chỉ được gọi. Hãy gửi tới địa chỉ của đúng dịch vụ.",
     ),
+    # The public post (connectors/post.py).
+    "page-too-large": Wording(
+        "One page of this partner's feed has at most {limit} events. Ask for fewer, and for the pages after it.",
+        "Mỗi trang dữ liệu của đối tác có tối đa {limit} sự kiện. Hãy yêu cầu ít hơn và lấy tiếp các trang sau.",
+    ),
 }

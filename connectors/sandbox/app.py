@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from flask import Flask, Response, abort, jsonify, request
 
-from connectors.sandbox import business_registry, generic, national_portal, one_stop, population
+from connectors.sandbox import business_registry, generic, national_portal, one_stop, population, post
 from connectors.sandbox.credentials import open_credentials
 from connectors.sandbox.faults import Dial, read_faults
 from security.keys import KeyDirectory
@@ -83,6 +83,7 @@ def create_sandbox(config: SandboxConfig) -> Flask:
             dial, credentials["business_registry"], config.session_seconds, config.wording.get("business_registry")
         ),
         population.NAME: population.PopulationTwin(dial, credentials["population"], config.wording.get("population")),
+        post.NAME: post.PostTwin(dial, credentials["post"], config.session_seconds, config.wording.get("post")),
         generic.NAME: generic.GenericTwin(dial, credentials["generic"], config.keys),
     }
     app = Flask("lgsp-sandbox", static_folder=None)

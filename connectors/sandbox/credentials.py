@@ -20,6 +20,7 @@ NAMES = {
     "business_registry": "truc-lgsp",
     "generic": "truc-lgsp",
     "population": "truc-lgsp",
+    "post": "truc-lgsp",
 }
 #: Twins that want more than a name and a password: what their random parts are called.
 PARTS = {"population": ("secret", "api_key")}
