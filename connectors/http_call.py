@@ -69,7 +69,7 @@ def http_request(call: HttpCall, payload: bytes, *, own_headers: Collection[str]
     elsewhere = {*_PLACE.findall(call.path), *call.query, *call.headers}
     if not elsewhere and call.body in ("*", ""):
         return HttpRequest(method=call.method, target=call.path, headers={}, body=_or_none(call, payload))
-    members = _members(payload)
+    members = written_members(payload)
     target = _path(call.path, members) + _query(call.query, members)
     if len(target) > MAX_TARGET_LENGTH:
         raise ProviderRejected("payload-not-for-partner", member="(root)")
@@ -101,8 +101,11 @@ def _or_none(call: HttpCall, body: bytes | None) -> bytes | None:
     return body
 
 
-def _members(payload: bytes) -> dict[str, str]:
-    """The members of a JSON object, each value as the text that it was written with."""
+def written_members(payload: bytes) -> dict[str, str]:
+    """The members of a JSON object that :func:`read_json` took, each value as the text that it was written with.
+
+    Raises ProviderRejected for what is no object.
+    """
     text = payload.decode("utf-8")
     at = _after_space(text, 0)
     if text[at] != "{":

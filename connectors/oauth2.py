@@ -43,19 +43,25 @@ class TokenCalls:
         token_url: str,
         headers: Mapping[str, str],
         form: str = "",
+        basic: bool = True,
     ) -> Reply:
-        """The answer to a call, whatever its status but 401; the token's request has the ``headers`` and the ``form``.
+        """The answer to a call, whatever its status but 401; the token's request has the ``headers`` and the ``form``,
+        and the credential as Basic unless the form has it (RFC 6749, 4.3). Then its form is the caller's to check.
 
         One deadline holds for all calls together. Raises ProviderUnavailable ``endpoint-secret-missing`` and
         ``provider-login-failed``: an operator renews the credential, and the messages wait.
         """
-        name_and_password(secret)
+        if basic:
+            name_and_password(secret)
         credential = secret or b""
         deadline = Deadline(endpoint.timeout_seconds)
 
         def login() -> tuple[str, float | None]:
-            basic = base64.b64encode(credential.strip()).decode("ascii")
-            own = {"Authorization": f"Basic {basic}", **({"Content-Type": FORM_TYPE} if form else {})}
+            named = f"Basic {base64.b64encode(credential.strip()).decode('ascii')}"
+            own = {
+                **({"Authorization": named} if basic else {}),
+                **({"Content-Type": FORM_TYPE} if form else {}),
+            }
             reply = self._http.request(
                 "POST",
                 token_url,

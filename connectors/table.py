@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 from connectors.base import Connector, Receiver
 from connectors.business_registry import BusinessRegistryConnector
 from connectors.http import HttpClient, HttpSettings
+from connectors.land import LandConnector, LandReceiver
 from connectors.national_portal import NationalPortalConnector
 from connectors.one_stop import OneStopConnector
 from connectors.population import PopulationConnector
@@ -28,12 +29,15 @@ CONNECTORS: dict[str, ConnectorFactory] = {
     "one_stop": OneStopConnector,
     "business_registry": BusinessRegistryConnector,
     "population": PopulationConnector,
+    "land": LandConnector,
     "post": PostConnector,
 }
 
 
 #: What understands the calls of partners, by the same name as the connector of their system.
-RECEIVERS: dict[str, Callable[[], Receiver]] = {}
+RECEIVERS: dict[str, Callable[[], Receiver]] = {
+    "land": LandReceiver,
+}
 
 
 def build_receivers() -> Mapping[str, Receiver]:

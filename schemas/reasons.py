@@ -1059,4 +1059,21 @@ REASONS: dict[str, Wording] = {
         "One page of this partner's feed has at most {limit} events. Ask for fewer, and for the pages after it.",
         "Mỗi trang dữ liệu của đối tác có tối đa {limit} sự kiện. Hãy yêu cầu ít hơn và lấy tiếp các trang sau.",
     ),
+    # Calls of land registration systems (connectors/land.py).
+    "partner-not-proven": Wording(
+        "The call does not prove who makes it. Send the agreed code or a token of this address.",
+        "Lời gọi không chứng minh được bên gọi. Hãy gửi mã đã thống nhất hoặc token của địa chỉ này.",
+    ),
+    "partner-call-unknown": Wording(
+        "This address of the partner has no such operation. Use one of its manual, by POST.",
+        "Địa chỉ này của đối tác không có thao tác đó. Hãy dùng thao tác trong tài liệu, bằng POST.",
+    ),
+    "partner-call-not-json": Wording(
+        "The call is not a JSON object. Send one with Content-Type application/json.",
+        "Lời gọi không phải đối tượng JSON. Hãy gửi JSON với Content-Type application/json.",
+    ),
+    "partner-call-incomplete": Wording(
+        "The member '{member}' of the call is missing or has the wrong form. Correct it.",
+        "Trường '{member}' của lời gọi thiếu hoặc sai dạng. Hãy sửa lại.",
+    ),
 }

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from flask import Flask, Response, abort, jsonify, request
 
-from connectors.sandbox import business_registry, generic, national_portal, one_stop, population, post
+from connectors.sandbox import business_registry, generic, land, national_portal, one_stop, population, post
 from connectors.sandbox.credentials import open_credentials
 from connectors.sandbox.faults import Dial, read_faults
 from security.keys import KeyDirectory
@@ -84,6 +84,7 @@ def create_sandbox(config: SandboxConfig) -> Flask:
         ),
         population.NAME: population.PopulationTwin(dial, credentials["population"], config.wording.get("population")),
         post.NAME: post.PostTwin(dial, credentials["post"], config.session_seconds, config.wording.get("post")),
+        land.NAME: land.LandTwin(dial, credentials["land"], config.session_seconds, config.wording.get("land")),
         generic.NAME: generic.GenericTwin(dial, credentials["generic"], config.keys),
     }
     app = Flask("lgsp-sandbox", static_folder=None)

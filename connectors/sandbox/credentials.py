@@ -20,10 +20,14 @@ NAMES = {
     "business_registry": "truc-lgsp",
     "generic": "truc-lgsp",
     "population": "truc-lgsp",
+    "land": "truc-lgsp",
     "post": "truc-lgsp",
 }
 #: Twins that want more than a name and a password: what their random parts are called.
-PARTS = {"population": ("secret", "api_key")}
+PARTS = {
+    "land": ("password", "security_code"),
+    "population": ("secret", "api_key"),
+}
 
 
 def open_credentials(path: Path) -> Mapping[str, str]:
