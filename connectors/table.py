@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 
 from connectors.base import Connector, Receiver
 from connectors.business_registry import BusinessRegistryConnector
+from connectors.civil_status import CivilStatusConnector, CivilStatusReceiver
 from connectors.http import HttpClient, HttpSettings
 from connectors.land import LandConnector, LandReceiver
 from connectors.national_portal import NationalPortalConnector
@@ -29,6 +30,7 @@ CONNECTORS: dict[str, ConnectorFactory] = {
     "one_stop": OneStopConnector,
     "business_registry": BusinessRegistryConnector,
     "population": PopulationConnector,
+    "civil_status": CivilStatusConnector,
     "land": LandConnector,
     "post": PostConnector,
 }
@@ -36,6 +38,7 @@ CONNECTORS: dict[str, ConnectorFactory] = {
 
 #: What understands the calls of partners, by the same name as the connector of their system.
 RECEIVERS: dict[str, Callable[[], Receiver]] = {
+    "civil_status": CivilStatusReceiver,
     "land": LandReceiver,
 }
 

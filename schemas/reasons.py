@@ -1076,4 +1076,19 @@ REASONS: dict[str, Wording] = {
         "The member '{member}' of the call is missing or has the wrong form. Correct it.",
         "Trường '{member}' của lời gọi thiếu hoặc sai dạng. Hãy sửa lại.",
     ),
+    # Civil status (connectors/civil_status.py).
+    "civil-status-duplicate-suspected": Wording(
+        "The ministry suspects that this record is there already, as it does with twins. Have an officer confirm it in "
+        "the ministry's software, then replay.",
+        "Bộ nghi hồ sơ này trùng với hồ sơ đã có, như trường hợp sinh đôi. Hãy để cán bộ xác nhận trên phần mềm của Bộ "
+        "rồi phát lại.",
+    ),
+    "partner-proof-wrong": Wording(
+        "The partner's own proof of identity is missing or does not hold. Send the one that was agreed upon.",
+        "Thông tin xác thực của đối tác thiếu hoặc không đúng. Hãy gửi đúng thông tin đã thống nhất.",
+    ),
+    "partner-notice-invalid": Wording(
+        "The notice's member '{member}' is missing or has the wrong form. Correct it and send again.",
+        "Trường '{member}' của thông báo thiếu hoặc sai dạng. Hãy sửa và gửi lại.",
+    ),
 }

@@ -20,7 +20,16 @@ from typing import Any, Protocol
 
 from flask import Flask, Response, abort, jsonify, request
 
-from connectors.sandbox import business_registry, generic, land, national_portal, one_stop, population, post
+from connectors.sandbox import (
+    business_registry,
+    civil_status,
+    generic,
+    land,
+    national_portal,
+    one_stop,
+    population,
+    post,
+)
 from connectors.sandbox.credentials import open_credentials
 from connectors.sandbox.faults import Dial, read_faults
 from security.keys import KeyDirectory
@@ -81,6 +90,9 @@ def create_sandbox(config: SandboxConfig) -> Flask:
         ),
         business_registry.NAME: business_registry.BusinessRegistryTwin(
             dial, credentials["business_registry"], config.session_seconds, config.wording.get("business_registry")
+        ),
+        civil_status.NAME: civil_status.CivilStatusTwin(
+            dial, credentials["civil_status"], config.session_seconds, config.wording.get("civil_status")
         ),
         population.NAME: population.PopulationTwin(dial, credentials["population"], config.wording.get("population")),
         post.NAME: post.PostTwin(dial, credentials["post"], config.session_seconds, config.wording.get("post")),

@@ -20,6 +20,7 @@ NAMES = {
     "business_registry": "truc-lgsp",
     "generic": "truc-lgsp",
     "population": "truc-lgsp",
+    "civil_status": "truc-lgsp",
     "land": "truc-lgsp",
     "post": "truc-lgsp",
 }
@@ -27,6 +28,7 @@ NAMES = {
 PARTS = {
     "land": ("password", "security_code"),
     "population": ("secret", "api_key"),
+    "civil_status": ("secret", "callback"),
 }
 
 
