@@ -11,6 +11,7 @@ from connectors.civil_status import CivilStatusConnector, CivilStatusReceiver
 from connectors.http import HttpClient, HttpSettings
 from connectors.land import LandConnector, LandReceiver
 from connectors.national_portal import NationalPortalConnector
+from connectors.national_portal_inbound import NationalPortalReceiver
 from connectors.one_stop import OneStopConnector
 from connectors.population import PopulationConnector
 from connectors.post import PostConnector
@@ -38,6 +39,7 @@ CONNECTORS: dict[str, ConnectorFactory] = {
 
 #: What understands the calls of partners, by the same name as the connector of their system.
 RECEIVERS: dict[str, Callable[[], Receiver]] = {
+    "national_portal": NationalPortalReceiver,
     "civil_status": CivilStatusReceiver,
     "land": LandReceiver,
 }

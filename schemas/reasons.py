@@ -1091,4 +1091,21 @@ REASONS: dict[str, Wording] = {
         "The notice's member '{member}' is missing or has the wrong form. Correct it and send again.",
         "Trường '{member}' của thông báo thiếu hoặc sai dạng. Hãy sửa và gửi lại.",
     ),
+    # Calls of the national portal (connectors/national_portal_inbound.py).
+    "portal-session-invalid": Wording(
+        "The session is missing, over, or not one of this address. Log in and send the call again.",
+        "Thiếu session, session đã hết hạn hoặc không phải của địa chỉ này. Hãy đăng nhập và gửi lại.",
+    ),
+    "portal-login-wrong": Wording(
+        "The name or the password is wrong. Use the ones that the province gave out for this address.",
+        "Sai tài khoản hoặc mật khẩu. Hãy dùng tài khoản do tỉnh cấp cho địa chỉ này.",
+    ),
+    "portal-call-unreadable": Wording(
+        "The call is a POST of one JSON object; 'data', if there is one, is an object or a list of objects.",
+        "Lời gọi phải là POST một đối tượng JSON; 'data' nếu có phải là đối tượng hoặc danh sách đối tượng.",
+    ),
+    "portal-operation-unknown": Wording(
+        "This address does not take the operation that the call names. Check 'service' or the end of the path.",
+        "Địa chỉ này không nhận thao tác được nêu. Hãy kiểm tra 'service' hoặc phần cuối đường dẫn.",
+    ),
 }
