@@ -20,6 +20,7 @@ from bus.quotas import QuotaMeter, quota_periods
 from bus.records import NewExchange, Recorded, Refusal
 from registry.access import AccessRequest, Permission, decide
 from registry.directory import LiveDirectory
+from registry.dossier_view import DossierFact, Heard
 from registry.model import Ordering, Pattern, Service
 from schemas.message import AttachedFile, Envelope, Message, Receipt
 from schemas.moment import utc_now
@@ -125,6 +126,7 @@ class Intake:
                 ordering_key=message.manifest.dossier if in_order else None,
                 lease_until=lease_until,
                 quota_periods=quota_periods(permission.grant, message.received_at),
+                dossier_facts=self._said_of_dossiers(message, permission) if service.dossier is not None else (),
             )
         )
         self._quotas.learn(recorded.quota_used)
@@ -144,6 +146,17 @@ class Intake:
             repeated=recorded.repeated,
             lease_until=lease_until,
         )
+
+    def _said_of_dossiers(self, message: Message, permission: Permission) -> tuple[DossierFact, ...]:
+        manifest = message.manifest
+        heard = Heard(
+            accepted_at=message.received_at,
+            sender=manifest.sender,
+            receiver=permission.routes[0][0],
+            dossier=manifest.dossier,
+        )
+        contract = self._directory.current().contract_for(permission.service)
+        return contract.dossier_facts(message.body, manifest.content_type, heard)
 
     def refuse(self, problem: Refused, envelope: Envelope, message: Message | None = None) -> None:
         """Keep a refusal as evidence. Strangers' are kept at a bounded rate, so that nobody can fill the disk."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -50,6 +50,7 @@ from bus.records import (
     Claim,
     DeadRecord,
     DeliveryRecord,
+    DossierEvent,
     ExchangeRecord,
     Leaf,
     LedgerWork,
@@ -70,6 +71,8 @@ from bus.tables import (
     counters,
     deliveries,
     delivery_id,
+    dossier_aliases,
+    dossier_events,
     exchange_attachments,
     exchanges,
     outbox,
@@ -80,6 +83,7 @@ from bus.tables import (
     replays,
     replies,
 )
+from registry.dossier_view import DossierFact
 from registry.model import Pattern
 from schemas.identifiers import AgencyCode, DossierCode, MessageId, ServiceCode, SystemCode
 from schemas.message import Grade, Receipt
@@ -203,6 +207,9 @@ class Ledger:
         self._statements.add_outbox.many(connection, outbox_rows)
         if attachment_rows:
             connection.execute(insert(exchange_attachments), attachment_rows)
+        for offset, (_, new) in enumerate(fresh):
+            if new.dossier_facts:
+                self._add_dossier_facts(connection, first_position + offset, new.dossier_facts)
         used = self._use_quota(connection, [new for _, new in fresh])
         for offset, (index, new) in enumerate(fresh):
             results[index] = Recorded(
@@ -210,6 +217,28 @@ class Ledger:
                 receipt=new.receipt,
                 quota_used={period: used[period] for period in new.quota_periods},
             )
+
+    def _add_dossier_facts(self, connection: Connection, exchange_id: int, facts: Sequence[DossierFact]) -> None:
+        rows = [_dossier_row(exchange_id, number, fact) for number, fact in enumerate(facts)]
+        self._statements.add_dossier_event.many(connection, rows)
+        for fact in facts:
+            for alias in fact.aliases:
+                self._join_codes(connection, alias, fact.dossier, exchange_id)
+
+    def _join_codes(self, connection: Connection, alias: str, code: str, exchange_id: int) -> None:
+        """Two codes are one dossier from now on, and so is all that either was joined to. Said again, nothing."""
+        root_of = dict(
+            connection.execute(
+                select(dossier_aliases.c.alias, dossier_aliases.c.dossier).where(
+                    dossier_aliases.c.alias.in_([alias, code])
+                )
+            ).all()
+        )
+        root, other = root_of.get(code, code), root_of.get(alias, alias)
+        if root == other:
+            return
+        connection.execute(update(dossier_aliases).where(dossier_aliases.c.dossier == other).values(dossier=root))
+        connection.execute(insert(dossier_aliases).values(alias=other, dossier=root, exchange_id=exchange_id))
 
     def _find_recorded(self, connection: Connection, message_ids: Sequence[str]) -> dict[str, tuple[int, str, Receipt]]:
         rows = self._statements.find_recorded.rows(connection, {"message_ids": message_ids})
@@ -551,14 +580,50 @@ class Ledger:
         found = self._find_where(exchanges.c.message_id == message_id)
         return found[0] if found else None
 
-    def of_dossier(self, dossier: DossierCode) -> list[ExchangeRecord]:
-        """Every message of a dossier, in the order of acceptance."""
-        return self._find_where(exchanges.c.dossier == dossier)
+    def of_dossier(self, *codes: str) -> list[ExchangeRecord]:
+        """Every message that is of a dossier or speaks of it, in the order of acceptance; the last
+        :data:`MOST_OF_A_DOSSIER` where there are more (a placeholder that somebody takes for a code)."""
+        speaks = select(dossier_events.c.exchange_id).where(dossier_events.c.dossier.in_(codes))
+        of_it = select(exchanges.c.id).where(exchanges.c.dossier.in_(codes), exchanges.c.dossier.is_not(None))
+        with self._store.reading() as connection:
+            ids = connection.execute(speaks.union(of_it).order_by(text("1 DESC")).limit(MOST_OF_A_DOSSIER)).scalars()
+            numbers = list(ids)
+        return self._find_where(exchanges.c.id.in_(numbers)) if numbers else []
 
     def _find_where(self, condition: ColumnElement[bool]) -> list[ExchangeRecord]:
         with self._store.reading() as connection:
             rows = connection.execute(select(exchanges).where(condition).order_by(exchanges.c.id)).all()
             return [_exchange_record(row, self._deliveries_of(connection, row.id)) for row in rows]
+
+    def codes_of_dossier(self, code: str) -> tuple[str, ...]:
+        """All codes of the dossier that has this one, the code that it is counted under first."""
+        known = dossier_aliases
+        with self._store.reading() as connection:
+            root = connection.execute(select(known.c.dossier).where(known.c.alias == code)).scalar() or code
+            others = select(known.c.alias).where(known.c.dossier == root).order_by(known.c.alias)
+            return (root, *connection.execute(others.limit(MOST_OF_A_DOSSIER)).scalars())
+
+    def said_of_dossier(self, *codes: str) -> list[DossierEvent]:
+        """What messages said of a dossier, in the order of acceptance; of many the last, as in :meth:`of_dossier`."""
+        last_first = (dossier_events.c.exchange_id.desc(), dossier_events.c.number.desc())
+        arrived = exists().where(
+            deliveries.c.exchange_id == dossier_events.c.exchange_id, deliveries.c.state == State.DELIVERED.value
+        )
+        query = select(dossier_events, arrived.label("delivered")).where(dossier_events.c.dossier.in_(codes))
+        with self._store.reading() as connection:
+            rows = connection.execute(query.order_by(*last_first).limit(MOST_OF_A_DOSSIER)).all()
+        return [_dossier_event(row) for row in reversed(rows)]
+
+    def milestones(self, since: datetime, until: datetime) -> Iterator[tuple[Any, ...]]:
+        """What was said of every dossier that came in or was finished in ``[since, until)``, all of it and also from
+        outside of that time: rows of :data:`MILESTONE_COLUMNS`, dossier by dossier, each in the order of acceptance.
+
+        Costs as much as was said of these dossiers, however many others there are; memory stays small.
+        """
+        limits = {"since": to_micros(since), "until": to_micros(until)}
+        with self._store.reading() as connection:
+            for row in connection.execute(_MILESTONES, limits, execution_options={"yield_per": 2000}):
+                yield tuple(row)
 
     def _deliveries_of(self, connection: Connection, exchange_id: int) -> list[DeliveryRecord]:
         rows = connection.execute(
@@ -711,6 +776,39 @@ class Ledger:
             return connection.execute(party).first() is not None
 
 
+#: Messages of one dossier that are told. Real ones have some dozens.
+MOST_OF_A_DOSSIER = 1000
+
+#: The columns of :meth:`Ledger.milestones`; moments in whole microseconds.
+MILESTONE_COLUMNS = (
+    "dossier", "unit", "at", "status", "received", "due", "finished", "channel", "synchronised",
+)  # fmt: skip
+
+#: Conditions in the words of the partial indexes, so that they serve. An alias is counted under the dossier's code.
+_MILESTONES = text(
+    """
+    WITH chosen(name) AS (
+        SELECT dossier FROM dossier_events WHERE received >= :since AND received < :until
+        UNION SELECT dossier FROM dossier_events WHERE finished >= :since AND finished < :until
+        UNION SELECT dossier FROM dossier_events WHERE status IN ('2', '9', '10') AND at >= :since AND at < :until
+    ), roots(root) AS (
+        SELECT DISTINCT COALESCE(joined.dossier, chosen.name)
+        FROM chosen LEFT JOIN dossier_aliases AS joined ON joined.alias = chosen.name
+    ), names(name, root) AS (
+        SELECT root, root FROM roots
+        UNION ALL SELECT joined.alias, roots.root
+        FROM roots JOIN dossier_aliases AS joined ON joined.dossier = roots.root
+    )
+    SELECT names.root, said.unit, said.at, said.status, said.received, said.due, said.finished, said.channel,
+        CASE WHEN said.synchronises = 1 AND EXISTS (
+            SELECT 1 FROM deliveries
+            WHERE deliveries.exchange_id = said.exchange_id AND deliveries.state = 'delivered'
+        ) THEN 1 ELSE 0 END
+    FROM names JOIN dossier_events AS said ON said.dossier = names.name
+    ORDER BY names.root, said.exchange_id, said.number
+    """
+)
+
 #: What a claim is made of, in the order in which `_claim` reads it.
 _CLAIM_COLUMNS = (
     deliveries.c.id, deliveries.c.exchange_id, deliveries.c.attempt, deliveries.c.lease_until, deliveries.c.receiver,
@@ -790,6 +888,7 @@ class _Statements:
         )
         self.add_outbox = prepared(insert(outbox), "delivery_id", "system", "due_at")
         self.add_count = prepared(_ADD_COUNT)
+        self.add_dossier_event = prepared(insert(dossier_events))
         # Claim
         self.systems_due = prepared(_SYSTEMS_DUE)
         self.due_of_system = prepared(
@@ -943,6 +1042,30 @@ def _delivery_row(
     }
 
 
+def _dossier_row(exchange_id: int, number: int, fact: DossierFact) -> dict[str, Any]:
+    return {
+        "exchange_id": exchange_id,
+        "number": number,
+        "dossier": fact.dossier,
+        "unit": fact.unit,
+        "at": to_micros(fact.at),
+        "status": fact.status,
+        "said": fact.said,
+        "received": _micros(fact.received),
+        "due": _micros(fact.due),
+        "finished": _micros(fact.finished),
+        "holder": fact.holder,
+        "procedure": fact.procedure,
+        "channel": fact.channel,
+        "amount": fact.amount,
+        "payment_reference": fact.payment_reference,
+        "payment_state": fact.payment_state,
+        "parcel": fact.parcel,
+        "parcel_state": fact.parcel_state,
+        "synchronises": int(fact.synchronises),
+    }
+
+
 def _reply_row(delivery: int, reply: StoredReply) -> dict[str, Any]:
     original = reply.original
     return {
@@ -1026,6 +1149,10 @@ def _moment(micros: int | None) -> datetime | None:
     return None if micros is None else from_micros(micros)
 
 
+def _micros(moment: datetime | None) -> int | None:
+    return None if moment is None else to_micros(moment)
+
+
 def _problem(stored: str | None) -> Mapping[str, Any] | None:
     return None if stored is None else json.loads(stored)
 
@@ -1085,6 +1212,33 @@ def _replay_record(row: Row[Any]) -> ReplayRecord:
         actor=row.actor,
         reason=row.reason,
         after_attempt=row.after_attempt,
+    )
+
+
+def _dossier_event(row: Row[Any]) -> DossierEvent:
+    return DossierEvent(
+        exchange_id=row.exchange_id,
+        number=row.number,
+        fact=DossierFact(
+            dossier=row.dossier,
+            at=from_micros(row.at),
+            unit=row.unit,
+            status=row.status,
+            said=row.said,
+            received=_moment(row.received),
+            due=_moment(row.due),
+            finished=_moment(row.finished),
+            holder=row.holder,
+            procedure=row.procedure,
+            channel=row.channel,
+            amount=row.amount,
+            payment_reference=row.payment_reference,
+            payment_state=row.payment_state,
+            parcel=row.parcel,
+            parcel_state=row.parcel_state,
+            synchronises=bool(row.synchronises),
+        ),
+        delivered=bool(row.delivered),
     )
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from registry.dossier_view import DossierFact
 from registry.model import Pattern
 from schemas.identifiers import AgencyCode, DossierCode, MessageId, ServiceCode, SystemCode
 from schemas.message import Grade, Message, Receipt
@@ -45,6 +46,8 @@ class NewExchange:
     lease_until: datetime | None = None
     #: ``(grant id, period)`` pairs whose quota this message uses up.
     quota_periods: tuple[tuple[str, str], ...] = ()
+    #: What the payload says of dossiers, in the order in which it happened.
+    dossier_facts: tuple[DossierFact, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +214,17 @@ class DeadRecord:
     attempt: int
     died_at: datetime | None
     problem: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DossierEvent:
+    """What one accepted message said of a dossier. ``fact.dossier`` is the code that it used."""
+
+    exchange_id: int
+    number: int
+    fact: DossierFact
+    #: Did the message reach a receiver?
+    delivered: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

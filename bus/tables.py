@@ -4,8 +4,9 @@
 
     exchanges 1 ── n deliveries 1 ── n attempts
         │ 1              │ 1
-        payloads         ├── 0..1 outbox   (a row: this delivery is due at a moment)
-                         └── 0..1 replies  (request-reply: the provider's exact answer)
+        ├── payloads     ├── 0..1 outbox   (a row: this delivery is due at a moment)
+        │                └── 0..1 replies  (request-reply: the provider's exact answer)
+        └── 0..n dossier_events            (what it says of dossiers, where its service has a view)
 
 An exchange's id is the position of its leaf in the evidence log; a delivery's id is its exchange's id and the number of
 the receiver in one integer (:func:`delivery_id`), so a batch of messages needs no round trip to learn its ids.
@@ -181,6 +182,53 @@ quota_usage = Table(
     Column("grant_id", Text, primary_key=True),
     Column("period", Text, primary_key=True),
     Column("used", BigInteger, nullable=False),
+)
+
+#: What a message says of a dossier, read once by the dossier view of its service; stays when the body is erased.
+#: Later messages know better, so the order is that of acceptance; within a message ``number`` follows ``at``.
+dossier_events = Table(
+    "dossier_events",
+    metadata,
+    Column("exchange_id", BigId, ForeignKey("exchanges.id"), primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    #: As the message spells it, which may be an alias.
+    Column("dossier", Text, nullable=False),
+    Column("unit", Text),
+    Column("at", BigInteger, nullable=False),
+    #: The national status, and the one that the message wrote.
+    Column("status", Text),
+    Column("said", Text),
+    Column("received", BigInteger),
+    Column("due", BigInteger),
+    Column("finished", BigInteger),
+    Column("holder", Text),
+    Column("procedure", Text),
+    Column("channel", Text),
+    Column("amount", BigInteger),
+    Column("payment_reference", Text),
+    Column("payment_state", Text),
+    Column("parcel", Text),
+    Column("parcel_state", Text),
+    Column("synchronises", Integer, nullable=False),
+    Index("dossier_events_by_dossier", "dossier", "exchange_id", "number"),
+    Index("dossier_events_received", "received", sqlite_where=text("received IS NOT NULL"),
+          postgresql_where=text("received IS NOT NULL")),
+    Index("dossier_events_finished", "finished", sqlite_where=text("finished IS NOT NULL"),
+          postgresql_where=text("finished IS NOT NULL")),
+    #: Reception and end, for whoever states a status and no date.
+    Index("dossier_events_milestones", "at", sqlite_where=text("status IN ('2', '9', '10')"),
+          postgresql_where=text("status IN ('2', '9', '10')")),
+)  # fmt: skip
+
+#: Other codes of a dossier → the code it is counted under. Kept flat: no ``dossier`` here is itself an alias.
+dossier_aliases = Table(
+    "dossier_aliases",
+    metadata,
+    Column("alias", Text, primary_key=True),
+    Column("dossier", Text, nullable=False),
+    #: The message that said so first.
+    Column("exchange_id", BigId, ForeignKey("exchanges.id"), nullable=False),
+    Index("dossier_aliases_by_dossier", "dossier"),
 )
 
 #: Receivers of one exchange are numbered within ten bits; ``schemas.message.MAX_RECEIVERS`` stays below.

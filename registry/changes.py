@@ -17,13 +17,14 @@ from typing import Any
 
 from registry.contract import Contract, Kind
 from registry.directory import MAX_TREE_DEPTH, Directory, entry_key
+from registry.dossier_view import DossierReader
 from registry.model import Agency, DeliveryMode, Entry, Grant, Provider, Service, SoapCall, Stage, System
 from schemas.moment import to_wire
 from schemas.problem import FieldError, Malformed, Refused
 from schemas.validation import compile_schema
 
 #: Facts of an open service that may change without a new version: none of them breaks a caller that worked yesterday.
-CHANGEABLE_WHEN_OPEN = frozenset({"name", "stage", "sunset", "retry", "provider"})
+CHANGEABLE_WHEN_OPEN = frozenset({"name", "stage", "sunset", "retry", "provider", "dossier"})
 #: Once callers may depend on a version, its contract is fixed.
 FIXED_STAGES = frozenset({Stage.PUBLISHED, Stage.DEPRECATED, Stage.RETIRED})
 
@@ -263,7 +264,7 @@ def _broken_versions(changes: Changes) -> Iterator[FieldError]:
 def _broken_schemas(changes: Changes) -> Iterator[FieldError]:
     for step in changes.steps:
         if isinstance(step.after, Service):
-            broken = [*_schema_faults(step.after)]
+            broken = [*_schema_faults(step.after), *_dossier_faults(step.after)]
             yield from broken or _contract_faults(step.after)
 
 
@@ -287,6 +288,15 @@ def _schema_faults(service: Service) -> Iterator[FieldError]:
             compile_schema(document, element=element if is_xsd else "")
         except Malformed as problem:
             yield from problem.errors or [_error(service, field, problem.detail())]
+
+
+def _dossier_faults(service: Service) -> Iterator[FieldError]:
+    if service.dossier is not None:
+        try:
+            DossierReader(service.dossier)
+        except Malformed as problem:
+            for error in problem.errors:
+                yield _error(service, error.pointer.removeprefix("/"), error.detail)
 
 
 def _contract_faults(service: Service) -> Iterator[FieldError]:

@@ -26,6 +26,7 @@ from registry.model import (
     Agency,
     Certificate,
     DeliveryMode,
+    DossierView,
     Endpoint,
     Entry,
     Grant,
@@ -37,6 +38,8 @@ from registry.model import (
     Service,
     Stage,
     System,
+    dossier_facts,
+    dossier_view_from,
     provider_facts,
     provider_from,
 )
@@ -255,6 +258,8 @@ def _service(facts: dict[str, Any], document: Document) -> Service:
         made["retry"] = RetryPolicy(**facts["retry"])
     if "provider" in facts:
         made["provider"] = _provider(facts["provider"], document)
+    if "dossier" in facts:
+        made["dossier"] = dossier_view_from(facts["dossier"])
     if "sunset" in facts:
         made["sunset"] = _moment(facts["sunset"], document, "/sunset")
     return Service(**made)
@@ -383,6 +388,8 @@ def _without_defaults(value: Any) -> Any:
             return {field.name: plain(item) for field, item in kept if item != _default(field)}
         case Provider():
             return plain(provider_facts(value))
+        case DossierView():
+            return plain(dossier_facts(value))
         case tuple():
             return [_without_defaults(item) for item in value]
         case _:

@@ -172,6 +172,69 @@ class Provider:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentView:
+    """Where a payload speaks of a payment for its dossier. Pointers as in :class:`DossierView`."""
+
+    #: Whole đồng, a number or digits.
+    amount: str = ""
+    #: The payment's own reference, which stays the same from request to refund.
+    reference: str = ""
+    state: str = ""
+    #: The state as written → ``requested``, ``paid``, ``failed``, ``refunded``; ``""`` stands for a missing state.
+    states: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParcelView:
+    """Where a payload speaks of a postal item that carries the dossier's papers."""
+
+    #: The post's own code, by which it is tracked.
+    code: str = ""
+    state: str = ""
+    #: The state as written → words for people; one that is missing here is told as it was written.
+    states: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DossierView:
+    """What the request payloads of a service say about dossiers, for the trace and the statistics.
+
+    Places are JSON Pointers (RFC 6901) into the payload, or into each of its ``items``; empty: the payload does not
+    say it. A payload in XML is read as the JSON that its XSD makes of it. Nothing here refuses a message: what cannot
+    be read was not said. None of it may point at a person; it is kept when bodies are erased.
+    """
+
+    #: An array of which every item speaks of a dossier; where it is missing the whole payload does.
+    items: str = ""
+    #: The dossier's code; where it is missing, that of the message's manifest.
+    code: str = ""
+    #: Other codes of the same dossier.
+    aliases: tuple[str, ...] = ()
+    #: The agency whose dossier it is; where it is missing, the one in the code.
+    unit: str = ""
+    #: When it happened; where it is missing, when the message was accepted.
+    at: str = ""
+    #: Patterns of :mod:`schemas.date_format`, tried in their order.
+    dates: tuple[str, ...] = ()
+    status: str = ""
+    #: The name of a list in ``schemas.codes.LOCAL_STATUSES``, or a table: status as written → national status;
+    #: ``""`` on the left stands for a missing status, on the right for one that has no national counterpart.
+    statuses: str | Mapping[str, str] = "national"
+    received: str = ""
+    due: str = ""
+    finished: str = ""
+    #: Who has the dossier in hand from then on: a pointer, or ``sender`` or ``receiver`` of the message.
+    holder: str = ""
+    procedure: str = ""
+    #: How it came in, a code of ``schemas.codes.CHANNELS``.
+    channel: str = ""
+    payment: PaymentView | None = None
+    parcel: ParcelView | None = None
+    #: Once delivered, the dossier counts as synchronised to the national portal.
+    synchronises: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """One version of a data service."""
 
@@ -194,6 +257,8 @@ class Service:
     element: str = ""
     reply_element: str = ""
     provider: Provider | None = None
+    #: What its payloads say about dossiers; None: nothing that the bus should know.
+    dossier: DossierView | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     #: Most bytes of one payload.
     max_body_bytes: int = 2 * 1024 * 1024
@@ -256,6 +321,27 @@ def provider_from(facts: Mapping[str, Any]) -> Provider:
         http |= {name: tuple(http[name]) for name in ("query", "headers") if name in http}
         made["call"] = HttpCall(**http)
     return Provider(**made)
+
+
+def dossier_facts(view: DossierView) -> dict[str, Any]:
+    """A dossier view as JSON types, without defaults; :func:`dossier_view_from` reads it."""
+    facts = _set_facts(view)
+    for name in ("payment", "parcel"):
+        if name in facts:
+            facts[name] = _set_facts(facts[name])
+    return facts
+
+
+def dossier_view_from(facts: Mapping[str, Any]) -> DossierView:
+    """The view that :func:`dossier_facts` or a manifest states."""
+    made = dict(facts)
+    for name in ("aliases", "dates"):
+        made[name] = tuple(made.get(name, ()))
+    if "payment" in made:
+        made["payment"] = PaymentView(**made["payment"])
+    if "parcel" in made:
+        made["parcel"] = ParcelView(**made["parcel"])
+    return DossierView(**made)
 
 
 def _set_facts(value: Any) -> dict[str, Any]:

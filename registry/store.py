@@ -51,6 +51,8 @@ from registry.model import (
     Service,
     Stage,
     System,
+    dossier_facts,
+    dossier_view_from,
     provider_facts,
     provider_from,
 )
@@ -117,6 +119,8 @@ services = Table(
     Column("reply_element", Text, nullable=False, server_default=""),
     #: JSON text of a registry.model.Provider; its call is ``{"soap": …}`` or ``{"http": …}``.
     Column("provider", Text),
+    #: JSON text of a registry.model.DossierView.
+    Column("dossier", Text),
     Column("retry", Text, nullable=False),
     Column("max_body_bytes", BigInteger, nullable=False),
     Column("sunset", BigInteger),
@@ -340,6 +344,7 @@ def _service(row: Row[Any]) -> Service:
         element=row.element,
         reply_element=row.reply_element,
         provider=provider_from(json.loads(row.provider)) if row.provider else None,
+        dossier=dossier_view_from(json.loads(row.dossier)) if row.dossier else None,
         retry=RetryPolicy(**json.loads(row.retry)),
         max_body_bytes=row.max_body_bytes,
         sunset=_moment(row.sunset),
@@ -471,6 +476,7 @@ def _service_row(service: Service) -> dict[str, Any]:
         "element": service.element,
         "reply_element": service.reply_element,
         "provider": None if service.provider is None else _json(provider_facts(service.provider)),
+        "dossier": None if service.dossier is None else _json(dossier_facts(service.dossier)),
         "retry": _json({name: getattr(service.retry, name) for name in service.retry.__slots__}),
         "max_body_bytes": service.max_body_bytes,
         "sunset": _micros(service.sunset),

@@ -119,6 +119,76 @@ DOSSIER_STATUSES: Final[Mapping[str, DossierStatus]] = MappingProxyType(
     }
 )
 
+
+#: Statuses in which a dossier's work is done: its result is there, or was handed out.
+DONE_STATUSES: Final = frozenset({"9", "10"})
+#: Statuses that statistics leave out: nobody has taken the dossier on (vietnam.md 3.4).
+UNCOUNTED_STATUSES: Final = frozenset({"1", "3"})
+
+
+def may_follow(before: str, after: str) -> bool:
+    """Does a well-behaved one-stop go from one national status to the other? The same status again is no step.
+
+    For marking, never for refusing: provinces send 5, 6 and 8 as 9, and 9 for what nobody finished (P11).
+    """
+    known = DOSSIER_STATUSES.get(before)
+    return before == after or known is None or after in known.next
+
+
+class LocalStatuses(NamedTuple):
+    """Another list of dossier statuses, as its system writes them → national code.
+
+    ``""`` as a code: a status that has no national counterpart. ``observed``: the pairs were seen in running systems;
+    otherwise the list is published and the pairing is our reading, for an integrator to confirm.
+    """
+
+    source: str
+    observed: bool
+    national: Mapping[str, str]
+
+
+#: Lists that a service's dossier view may name (vietnam.md 3.4). A manifest may also write a table of its own.
+LOCAL_STATUSES: Final[Mapping[str, LocalStatuses]] = MappingProxyType(
+    {
+        "national": LocalStatuses(
+            "the national list itself", observed=True, national={code: code for code in DOSSIER_STATUSES}
+        ),
+        "opencps": LocalStatuses(
+            "OpenCPS, FormatTrangThaiHoSoDVCQG",
+            observed=True,
+            national={
+                "new": "2", "receiving": "1", "processing": "4", "interoperating": "", "waiting": "5", "paying": "6",
+                "releasing": "9", "done": "10", "denied": "3", "cancelled": "7", "unresolved": "8",
+            },
+        ),
+        "profile-exchange": LocalStatuses(
+            "message types of the provincial dossier exchange",
+            observed=False,
+            national={
+                "TIEPNHAN": "2", "CAPNHAT": "4", "RUT": "7", "TUCHOI": "3", "KETQUA": "9", "THANHTOAN": "6",
+            },
+        ),
+        "civil-status": LocalStatuses(
+            "traTrangThaiHoSo of civil status",
+            observed=False,
+            national={"0": "", "1": "2", "2": "5", "3": "4", "4": "9", "6": "3"},
+        ),
+        "birth-group": LocalStatuses(
+            "status push of the birth group (DVCLT)",
+            observed=False,
+            national={"1": "1", "2": "5", "3": "2", "4": "9", "5": "10", "6": "3", "7": "4"},
+        ),
+        "criminal-record": LocalStatuses(
+            "DEC_STATUS_ID of the criminal record", observed=False, national={"3": "2", "4": "4", "5": "9"}
+        ),
+        "monitoring": LocalStatuses(
+            "monitoring of dossiers (EMC)",
+            observed=False,
+            national={"0": "", "1": "2", "2": "4", "3": "10", "4": "4"},
+        ),
+    }
+)  # fmt: skip
+
 #: KenhThucHien: how a dossier came in (vietnam.md 3.5).
 CHANNELS: Final[Mapping[str, str]] = MappingProxyType({"1": "Trực tiếp", "2": "Trực tuyến", "3": "Bưu chính công ích"})
 
