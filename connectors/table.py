@@ -13,6 +13,7 @@ from connectors.land import LandConnector, LandReceiver
 from connectors.national_portal import NationalPortalConnector
 from connectors.national_portal_inbound import NationalPortalReceiver
 from connectors.one_stop import OneStopConnector
+from connectors.payment import PaymentConnector, PaymentReceiver
 from connectors.population import PopulationConnector
 from connectors.post import PostConnector
 from connectors.rest import RestConnector
@@ -31,6 +32,7 @@ CONNECTORS: dict[str, ConnectorFactory] = {
     "one_stop": OneStopConnector,
     "business_registry": BusinessRegistryConnector,
     "population": PopulationConnector,
+    "payment": PaymentConnector,
     "civil_status": CivilStatusConnector,
     "land": LandConnector,
     "post": PostConnector,
@@ -39,6 +41,7 @@ CONNECTORS: dict[str, ConnectorFactory] = {
 
 #: What understands the calls of partners, by the same name as the connector of their system.
 RECEIVERS: dict[str, Callable[[], Receiver]] = {
+    "payment": PaymentReceiver,
     "national_portal": NationalPortalReceiver,
     "civil_status": CivilStatusReceiver,
     "land": LandReceiver,

@@ -1108,4 +1108,31 @@ REASONS: dict[str, Wording] = {
         "This address does not take the operation that the call names. Check 'service' or the end of the path.",
         "Địa chỉ này không nhận thao tác được nêu. Hãy kiểm tra 'service' hoặc phần cuối đường dẫn.",
     ),
+    # Payment gateways.
+    "payment-digest-wrong": Wording(
+        "The digest of this payment message does not hold. Compute it anew over the values in the gateway's order, "
+        "with the secret in use.",
+        "Mã xác thực của thông điệp thanh toán không đúng. Hãy tính lại theo đúng thứ tự trường và khóa đang dùng.",
+    ),
+    "payment-partner-differs": Wording(
+        "The payment message names another partner code than the one agreed for this connection.",
+        "Thông điệp thanh toán nêu mã đối tác khác với mã đã thống nhất cho kết nối này.",
+    ),
+    "payment-clock-of-twelve": Wording(
+        "The transaction time lies twelve hours before the message. Write the hour from 00 to 23 (HH, not hh).",
+        "Thời gian giao dịch sớm hơn thông điệp mười hai giờ. Hãy ghi giờ từ 00 đến 23 (HH, không phải hh).",
+    ),
+    "payment-notice-incomplete": Wording(
+        "The payment notice has no usable '{member}'. Nothing was recorded; send it again complete.",
+        "Thông báo thanh toán thiếu hoặc sai '{member}'. Chưa ghi nhận gì; hãy gửi lại đầy đủ.",
+    ),
+    "payment-reference-unknown": Wording(
+        "The payment notice names a reference that was never given out here. Nothing was recorded.",
+        "Thông báo thanh toán nêu mã tham chiếu không do bên này cấp. Chưa ghi nhận gì.",
+    ),
+    "payment-file-invalid": Wording(
+        "Row {row} of the reconciliation file cannot be read at column {column}. Ask the other side for the file "
+        "again.",
+        "Dòng {row} của tệp đối soát không đọc được ở cột {column}. Hãy đề nghị bên kia gửi lại tệp.",
+    ),
 }

@@ -27,6 +27,7 @@ from connectors.sandbox import (
     land,
     national_portal,
     one_stop,
+    payment,
     population,
     post,
 )
@@ -97,6 +98,7 @@ def create_sandbox(config: SandboxConfig) -> Flask:
         population.NAME: population.PopulationTwin(dial, credentials["population"], config.wording.get("population")),
         post.NAME: post.PostTwin(dial, credentials["post"], config.session_seconds, config.wording.get("post")),
         land.NAME: land.LandTwin(dial, credentials["land"], config.session_seconds, config.wording.get("land")),
+        payment.NAME: payment.PaymentTwin(dial, credentials["payment"], config.wording.get("payment")),
         generic.NAME: generic.GenericTwin(dial, credentials["generic"], config.keys),
     }
     app = Flask("lgsp-sandbox", static_folder=None)
