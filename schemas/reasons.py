@@ -1091,7 +1091,7 @@ REASONS: dict[str, Wording] = {
         "The notice's member '{member}' is missing or has the wrong form. Correct it and send again.",
         "Trường '{member}' của thông báo thiếu hoặc sai dạng. Hãy sửa và gửi lại.",
     ),
-    # Calls of the national portal (connectors/national_portal_inbound.py).
+    # Calls of the national portal (connectors/national_portal_inbound.py), its catalogue and ratings.
     "portal-session-invalid": Wording(
         "The session is missing, over, or not one of this address. Log in and send the call again.",
         "Thiếu session, session đã hết hạn hoặc không phải của địa chỉ này. Hãy đăng nhập và gửi lại.",
@@ -1107,6 +1107,18 @@ REASONS: dict[str, Wording] = {
     "portal-operation-unknown": Wording(
         "This address does not take the operation that the call names. Check 'service' or the end of the path.",
         "Địa chỉ này không nhận thao tác được nêu. Hãy kiểm tra 'service' hoặc phần cuối đường dẫn.",
+    ),
+    "catalogue-unreadable": Wording(
+        "This is no catalogue of procedures: a list of objects as LayThuTuc tells them is expected.",
+        "Đây không phải danh mục thủ tục: cần danh sách đối tượng theo cấu trúc của LayThuTuc.",
+    ),
+    "catalogue-empty": Wording(
+        "The national catalogue came empty, so nothing was compared. Ask for it again.",
+        "Danh mục quốc gia nhận về rỗng nên không đối chiếu. Hãy lấy lại danh mục.",
+    ),
+    "rating-unknown": Wording(
+        "The rating is none of the three answers. Send one of those in the list.",
+        "Đánh giá không thuộc ba mức trả lời. Hãy gửi một mức trong danh sách.",
     ),
     # Payment gateways.
     "payment-digest-wrong": Wording(
