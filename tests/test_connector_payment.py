@@ -469,6 +469,38 @@ def test_a_wrong_digest_and_a_browsers_word_leave_no_message(street: tuple[Recor
     assert pay(server, TrangThaiGD="3", ipn_url=f"{address}/ipn")["answers"] == []
 
 
+def test_the_platform_asks_through_the_bus_what_is_payable(street: tuple[Recorded, str, World]) -> None:
+    server, address, world = street
+    service = ServiceCode("payment.payable")
+    facts: dict[str, Any] = {"version": 1, "owner": RECEIVER, "pattern": Pattern.REQUEST_REPLY, "grade": Grade.ATTESTED}
+    world.register(
+        System(
+            code=SystemCode(f"{RECEIVER}/thu-phi"),
+            name="Thu phí",
+            mode=DeliveryMode.PUSH,
+            receives=(service,),
+            endpoint=Endpoint(connector="rest", url=f"{server.url}/payment/fees"),
+        ),
+        Service(code=service, name="Tra cứu khoản phải nộp", **facts),
+        Grant(id="payable", service=service, grantee=MINISTRY),
+    )
+    credential = server_credential(world)
+    found = []
+    for at, code in (("1", "H99.15-260423-0001"), ("2", "H99.15-260423-0002")):
+        asked = {"MaDoiTac": "DT-SANDBOX", "MaHoSo": code, "ThoiGianGD": f"2026042309590{at}"}
+        asked["MaXacThuc"] = Protocol.of(ENDPOINT, credential).digest("PAYABLE", asked)
+        found.append(requests.post(f"{address}/payable", json=asked, timeout=10).json())
+    assert (found[0]["error_code"], found[0]["SoTien"]) == ("1", "150000")
+    assert found[1] == {"error_code": "0"}
+    assert requests.post(f"{address}/payable", json={"MaHoSo": "x"}, timeout=10).json()["error_code"] == "-1"
+
+
+def server_credential(world: World) -> bytes:
+    secret = world.bus.connector_secrets("payment")
+    assert secret is not None
+    return secret
+
+
 # ---- Schemas
 
 

@@ -5,6 +5,7 @@
     POST /payment/init, /query, /bill            the platform's own calls
     GET  /payment/pay/<reference>                the page that a payer is sent to
     GET  /payment/daily?date=20260423            the day's transactions, as CSV
+    POST /payment/fees                           the agency's fee software: takes notices, says what is payable
 
     POST /_sandbox/payment/pay                   the payer pays, or does not:
     {"MaThamChieu": "HP…", "ipn_url": "http://…/partners/G99.30/thanh-toan/ipn",
@@ -83,6 +84,7 @@ class PaymentTwin:
         self._transactions: dict[str, dict[str, str]] = {}
         self._repeats = 0
         self._answers: list[str] = []
+        self._notices: dict[str, dict[str, Any]] = {}
 
     def register(self, app: Flask) -> None:
         routes = Blueprint(NAME, __name__, url_prefix="/payment")
@@ -91,6 +93,7 @@ class PaymentTwin:
         routes.post("/bill")(self._bill)
         routes.get("/pay/<reference>")(self._page)
         routes.get("/daily")(self._daily)
+        routes.post("/fees")(self._fees)
         app.register_blueprint(routes)
         app.post("/_sandbox/payment/pay")(self._pay)
 
@@ -100,12 +103,14 @@ class PaymentTwin:
                 "transactions": {reference: dict(kept) for reference, kept in self._transactions.items()},
                 "repeats": self._repeats,
                 "notice_answers": list(self._answers),
+                "notices": {key: dict(notice) for key, notice in self._notices.items()},
             }
 
     def reset(self) -> None:
         with self._lock:
             self._transactions.clear()
             self._answers.clear()
+            self._notices.clear()
             self._repeats = 0
 
     # --- what the province asks ---
@@ -238,6 +243,29 @@ class PaymentTwin:
         except Problem as problem:
             return problem.reason
         return reply.body.decode("utf-8", errors="replace")
+
+    # --- the agency's fee software ---
+
+    def _fees(self) -> Response:
+        document = request.get_json(silent=True, force=True)
+        given = document if isinstance(document, dict) else {}
+        return self._dial.apply(NAME, "fees", lambda: self._booked(given), _answer)
+
+    def _booked(self, document: Mapping[str, Any]) -> Response:
+        """A notice is kept once for each message; a dossier is payable until a transaction of it is settled."""
+        with self._lock:
+            if document.get("LoaiBanTin") == "CONFIRM":
+                self._notices[request.headers.get("Idempotency-Key", "")] = dict(document)
+                return jsonify({"error_code": "0"})
+            code = str(document.get("MaHoSo", ""))
+            open_sums = [
+                known["SoTien"]
+                for known in self._transactions.values()
+                if known["MaHoSo"] == code and known["TrangThaiGD"] != "1"
+            ]
+        if not open_sums:
+            return jsonify({"error_code": "0"})
+        return jsonify({"error_code": "1", "MaTraCuuTT": f"{code}{_now():%Y%m%d%H%M%S}", "SoTien": open_sums[0]})
 
     # --- the end of the day ---
 
