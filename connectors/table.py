@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 from connectors.base import Connector, Receiver
 from connectors.business_registry import BusinessRegistryConnector
 from connectors.civil_status import CivilStatusConnector, CivilStatusReceiver
+from connectors.driver_licence import DriverLicenceConnector
 from connectors.http import HttpClient, HttpSettings
 from connectors.land import LandConnector, LandReceiver
 from connectors.national_portal import NationalPortalConnector
@@ -32,6 +33,7 @@ CONNECTORS: dict[str, ConnectorFactory] = {
     "one_stop": OneStopConnector,
     "business_registry": BusinessRegistryConnector,
     "population": PopulationConnector,
+    "driver_licence": DriverLicenceConnector,
     "payment": PaymentConnector,
     "civil_status": CivilStatusConnector,
     "land": LandConnector,

@@ -38,6 +38,7 @@ _SECRETS = {
     "one-stop": "one_stop",
     "business-registry": "business_registry",
     "population": "population",
+    "driver-licence": "driver_licence",
     "payment": "payment",
     "civil-status": "civil_status",
     "land": "land",

@@ -23,6 +23,7 @@ from flask import Flask, Response, abort, jsonify, request
 from connectors.sandbox import (
     business_registry,
     civil_status,
+    driver_licence,
     generic,
     land,
     national_portal,
@@ -99,6 +100,9 @@ def create_sandbox(config: SandboxConfig) -> Flask:
         post.NAME: post.PostTwin(dial, credentials["post"], config.session_seconds, config.wording.get("post")),
         land.NAME: land.LandTwin(dial, credentials["land"], config.session_seconds, config.wording.get("land")),
         payment.NAME: payment.PaymentTwin(dial, credentials["payment"], config.wording.get("payment")),
+        driver_licence.NAME: driver_licence.DriverLicenceTwin(
+            dial, credentials["driver_licence"], config.session_seconds, config.wording.get("driver_licence")
+        ),
         generic.NAME: generic.GenericTwin(dial, credentials["generic"], config.keys),
     }
     app = Flask("lgsp-sandbox", static_folder=None)
