@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,7 @@ from rich.table import Table
 from bus.cli import become
 from bus.cli.terminal import console, print_json, session_of
 from bus.settings import Settings, load_settings
-
-#: What there is to try, by twin; the server itself tells what is set and what happened.
-_TWINS = {
-    "national_portal": "The national public service portal: sessions, dossiers, progress, catalogues.",
-    "one_stop": "A provincial one-stop: takes dossiers, gives them numbers.",
-    "business_registry": "The business registry: looks enterprises up.",
-    "generic": "Any receiver: takes what it is sent and checks signatures.",
-}
+from connectors.sandbox.credentials import NAMES
 
 
 @click.command()
@@ -46,18 +41,26 @@ def sandbox(context: click.Context, port: int | None, only_list: bool, as_json: 
         become("bus.web.sandbox_server", settings)
     running = _running(settings)
     if as_json:
-        print_json(running or {"twins": list(_TWINS), "faults": None, "happened": None})
+        print_json(running or {"twins": list(NAMES), "faults": None, "happened": None})
         return
     table = Table("twin", "what it is", "faults set", "happened")
-    for name in (running or {}).get("twins", _TWINS):
+    for name in (running or {}).get("twins", NAMES):
         faults = _short((running or {}).get("faults", {}).get(name))
         happened = _short((running or {}).get("happened", {}).get(name))
-        table.add_row(name, _TWINS.get(name, ""), faults, happened)
+        table.add_row(name, _what(name), faults, happened)
     console().print(table)
     _print_kinds()
     at = f"http://{settings.host}:{settings.sandbox_port}"
     click.echo(f"The sandbox is {'running' if running else 'not running'} at {at}.")
     click.echo(f"What its twins are logged in to with: {Path(settings.sandbox_credentials_path)}")
+
+
+def _what(name: str) -> str:
+    """What a twin is, in its own words: the first sentence of its file, without the place of its source."""
+    module = importlib.import_module(f"connectors.sandbox.{name}")
+    paragraph = " ".join((module.__doc__ or "").partition("\n\n")[0].split())
+    sentence = re.sub(r" ?\(vietnam\.md[^)]*\)|`", "", paragraph).partition(". ")[0]
+    return sentence.rstrip(".:")
 
 
 def _running(settings: Settings) -> dict[str, Any] | None:
