@@ -9,6 +9,7 @@ from connectors.base import Connector, Receiver
 from connectors.business_registry import BusinessRegistryConnector
 from connectors.civil_status import CivilStatusConnector, CivilStatusReceiver
 from connectors.driver_licence import DriverLicenceConnector
+from connectors.edoc import EdocConnector
 from connectors.http import HttpClient, HttpSettings
 from connectors.land import LandConnector, LandReceiver
 from connectors.national_portal import NationalPortalConnector
@@ -33,6 +34,7 @@ CONNECTORS: dict[str, ConnectorFactory] = {
     "one_stop": OneStopConnector,
     "business_registry": BusinessRegistryConnector,
     "population": PopulationConnector,
+    "edoc": EdocConnector,
     "driver_licence": DriverLicenceConnector,
     "payment": PaymentConnector,
     "civil_status": CivilStatusConnector,

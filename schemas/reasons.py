@@ -1147,4 +1147,70 @@ REASONS: dict[str, Wording] = {
         "again.",
         "Dòng {row} của tệp đối soát không đọc được ở cột {column}. Hãy đề nghị bên kia gửi lại tệp.",
     ),
+    # edXML and the e-document axis (schemas/edxml.py, security/edxml_signature.py, connectors/edoc.py).
+    "edxml-unknown": Wording(
+        "This is no edXML document of QCVN 102:2016 or of the older go.vn/eDoc form. Send one of them.",
+        "Đây không phải văn bản edXML theo QCVN 102:2016 hoặc dạng go.vn/eDoc cũ. Hãy gửi một trong hai dạng đó.",
+    ),
+    "edxml-incomplete": Wording(
+        "The edXML document has no MessageHeader. Build it anew with its header.",
+        "Văn bản edXML không có MessageHeader. Hãy tạo lại văn bản với phần đầu đầy đủ.",
+    ),
+    "edxml-twice": Wording(
+        "The element {element} stands twice in the edXML document, so that two readers may read two documents. Leave "
+        "one.",
+        "Phần tử {element} xuất hiện hai lần trong văn bản edXML nên có thể bị đọc thành hai nghĩa. Hãy giữ lại một.",
+    ),
+    "edxml-document-id": Wording(
+        "The DocumentId is neither 'organ code,yyyy/MM/dd,number/notation' nor a UUID. Correct it.",
+        "DocumentId không theo dạng 'mã đơn vị,yyyy/MM/dd,số/ký hiệu' và không phải UUID. Hãy sửa lại.",
+    ),
+    "edxml-attachment-unreadable": Wording(
+        "An attachment is not base64 of a file or of an unencrypted zip. Attach it again.",
+        "Tệp đính kèm không phải base64 của tệp hoặc của tệp zip không mã hóa. Hãy đính kèm lại.",
+    ),
+    "edxml-attachment-too-large": Wording(
+        "An attachment unpacks to more than {limit} bytes or to too many files. Send a smaller one.",
+        "Tệp đính kèm giải nén vượt quá {limit} byte hoặc có quá nhiều tệp. Hãy gửi tệp nhỏ hơn.",
+    ),
+    "edxml-unsigned": Wording(
+        "The document carries no organisation signature, and one is required here. Sign it.",
+        "Văn bản không có chữ ký số của cơ quan, tổ chức trong khi ở đây bắt buộc. Hãy ký số văn bản.",
+    ),
+    "edxml-signature-form": Wording(
+        "The organisation signature must be one enveloped XML signature over the whole document with its X509 "
+        "certificate. Correct the toolkit's settings.",
+        "Chữ ký số của cơ quan phải là một chữ ký XML dạng enveloped trên toàn bộ văn bản, kèm chứng thư X509. Hãy sửa "
+        "cấu hình công cụ ký.",
+    ),
+    "edxml-signature-algorithm": Wording(
+        "The organisation signature uses an algorithm that is not taken. Sign with RSA-SHA256 or ECDSA-SHA256.",
+        "Chữ ký số của cơ quan dùng thuật toán không được chấp nhận. Hãy ký bằng RSA-SHA256 hoặc ECDSA-SHA256.",
+    ),
+    "edxml-signature-certificate": Wording(
+        "The certificate of the organisation signature is not registered for the sending agency. Register it.",
+        "Chứng thư của chữ ký số chưa được đăng ký cho cơ quan gửi. Hãy đăng ký chứng thư đó.",
+    ),
+    "edxml-signature-invalid": Wording(
+        "The organisation signature does not hold. Sign last, and send exactly what was signed.",
+        "Chữ ký số của cơ quan không hợp lệ. Hãy ký ở bước cuối và gửi đúng nội dung đã ký.",
+    ),
+    "edoc-not-valid": Wording(
+        "The axis would refuse this document with {code}. Correct the places that are listed, then send again.",
+        "Trục văn bản sẽ từ chối văn bản này với mã {code}. Hãy sửa các vị trí được nêu rồi gửi lại.",
+    ),
+    "edoc-sender-differs": Wording(
+        "The document's From names another agency than the sender of the message. Send in your own name.",
+        "Phần From của văn bản nêu cơ quan khác với bên gửi thông điệp. Hãy gửi dưới tên cơ quan mình.",
+    ),
+    "edoc-too-large": Wording(
+        "The document is over the axis's limit of {limit} bytes. Send fewer or smaller attachments.",
+        "Văn bản vượt giới hạn {limit} byte của trục. Hãy gửi ít tệp đính kèm hơn hoặc tệp nhỏ hơn.",
+    ),
+    "edoc-signature-refused": Wording(
+        "The axis delivered a document whose organisation signature does not hold or is not registered. It stays on "
+        "the axis; ask the sending agency.",
+        "Trục chuyển đến một văn bản có chữ ký số không hợp lệ hoặc chưa đăng ký. Văn bản vẫn nằm trên trục; hãy hỏi "
+        "cơ quan gửi.",
+    ),
 }

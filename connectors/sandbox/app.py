@@ -24,6 +24,7 @@ from connectors.sandbox import (
     business_registry,
     civil_status,
     driver_licence,
+    edoc,
     generic,
     land,
     national_portal,
@@ -96,6 +97,7 @@ def create_sandbox(config: SandboxConfig) -> Flask:
         civil_status.NAME: civil_status.CivilStatusTwin(
             dial, credentials["civil_status"], config.session_seconds, config.wording.get("civil_status")
         ),
+        edoc.NAME: edoc.EdocTwin(dial, credentials["edoc"], config.wording.get("edoc")),
         population.NAME: population.PopulationTwin(dial, credentials["population"], config.wording.get("population")),
         post.NAME: post.PostTwin(dial, credentials["post"], config.session_seconds, config.wording.get("post")),
         land.NAME: land.LandTwin(dial, credentials["land"], config.session_seconds, config.wording.get("land")),
