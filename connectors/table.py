@@ -19,6 +19,7 @@ from connectors.payment import PaymentConnector, PaymentReceiver
 from connectors.population import PopulationConnector
 from connectors.post import PostConnector
 from connectors.rest import RestConnector
+from connectors.sms import SmsConnector, SmsReceiver
 from connectors.soap import SoapConnector
 
 #: Makes a connector around the process's one HTTP client.
@@ -40,11 +41,13 @@ CONNECTORS: dict[str, ConnectorFactory] = {
     "civil_status": CivilStatusConnector,
     "land": LandConnector,
     "post": PostConnector,
+    "sms": SmsConnector,
 }
 
 
 #: What understands the calls of partners, by the same name as the connector of their system.
 RECEIVERS: dict[str, Callable[[], Receiver]] = {
+    "sms": SmsReceiver,
     "payment": PaymentReceiver,
     "national_portal": NationalPortalReceiver,
     "civil_status": CivilStatusReceiver,

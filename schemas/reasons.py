@@ -1213,4 +1213,21 @@ REASONS: dict[str, Wording] = {
         "Trục chuyển đến một văn bản có chữ ký số không hợp lệ hoặc chưa đăng ký. Văn bản vẫn nằm trên trục; hãy hỏi "
         "cơ quan gửi.",
     ),
+    # Notices by SMS (connectors/sms.py, connectors/sms_text.py).
+    "template-unknown": Wording(
+        "No notice template has this name. Use one of the carrier's endpoint, or have it added there.",
+        "Không có mẫu tin với tên này. Hãy dùng mẫu đã khai báo ở điểm cuối hoặc đề nghị bổ sung.",
+    ),
+    "notice-too-long": Wording(
+        "The notice would have {length} characters; the carrier takes {limit}. Shorten the values, nothing is cut.",
+        "Tin nhắn dài {length} ký tự, nhà mạng chỉ nhận {limit}. Hãy rút ngắn giá trị, trục không tự cắt.",
+    ),
+    "sms-caller-unknown": Wording(
+        "The call does not prove that the carrier makes it. Send the agreed name and password.",
+        "Lời gọi không chứng minh được là của nhà mạng. Hãy gửi tên và mật khẩu đã thống nhất.",
+    ),
+    "sms-call-unreadable": Wording(
+        "The member '{member}' of the pushed message is missing or has the wrong form. Correct it.",
+        "Trường '{member}' của tin nhắn chuyển tới thiếu hoặc sai dạng. Hãy sửa lại.",
+    ),
 }

@@ -32,6 +32,7 @@ from connectors.sandbox import (
     payment,
     population,
     post,
+    sms,
 )
 from connectors.sandbox.credentials import open_credentials
 from connectors.sandbox.faults import Dial, read_faults
@@ -105,6 +106,7 @@ def create_sandbox(config: SandboxConfig) -> Flask:
         driver_licence.NAME: driver_licence.DriverLicenceTwin(
             dial, credentials["driver_licence"], config.session_seconds, config.wording.get("driver_licence")
         ),
+        sms.NAME: sms.SmsTwin(dial, credentials["sms"], config.session_seconds, config.wording.get("sms")),
         generic.NAME: generic.GenericTwin(dial, credentials["generic"], config.keys),
     }
     app = Flask("lgsp-sandbox", static_folder=None)

@@ -26,6 +26,7 @@ NAMES = {
     "civil_status": "truc-lgsp",
     "land": "truc-lgsp",
     "post": "truc-lgsp",
+    "sms": "truc-lgsp",
 }
 #: Twins that want more than a name and a password: what their random parts are called.
 PARTS = {
