@@ -51,7 +51,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -59,7 +58,6 @@ from urllib.parse import parse_qs, urlencode
 
 from connectors.base import Answer, Incoming, Outcome, Parcel, PartnerCall, Reply, message_id_of
 from connectors.http import HttpClient, check_status
-from connectors.http_call import written_members
 from connectors.oauth2 import TokenCalls, place
 from connectors.partner_json import (
     name_and_password,
@@ -71,6 +69,8 @@ from connectors.partner_json import (
     setting_text,
     setting_texts,
     shown_code,
+    with_member,
+    without_member,
 )
 from connectors.rest import fixed_headers, kept
 from registry.model import Endpoint
@@ -143,7 +143,7 @@ class LandConnector:
             raise ProviderRejected("payload-not-for-partner", member=PROOF)
         credential = _Credential.read(secret)
         if _means(setting_text(endpoint, "auth", "password"), "auth") == "security_code":
-            body = with_proof(parcel.body, credential.security_code)
+            body = with_member(parcel.body, PROOF, credential.security_code)
             reply = self._post(url, parcel, endpoint, body, "", endpoint.timeout_seconds)
         else:
             reply = self._calls.make(
@@ -190,23 +190,6 @@ def judged(reply: Reply, endpoint: Endpoint) -> Reply:
     raise ProviderRejected("provider-said-no", code=shown_code(code))
 
 
-def with_proof(body: bytes, code: str) -> bytes:
-    """A JSON object with the security code as its first member; every byte of the object stays."""
-    start = body.index(b"{") + 1
-    rest = body[start:]
-    comma = b"" if rest.lstrip().startswith(b"}") else b","
-    return body[:start] + json.dumps(PROOF).encode() + b":" + json.dumps(code).encode() + comma + rest
-
-
-def without_proof(body: bytes) -> bytes:
-    """A JSON object without its security code; the members that stay are as they were written."""
-    members = written_members(body)
-    if PROOF not in members:
-        return body
-    kept_members = (f"{json.dumps(name, ensure_ascii=False)}:{text}" for name, text in members.items() if name != PROOF)
-    return f"{{{','.join(kept_members)}}}".encode()
-
-
 # ---- The land office calls us
 
 
@@ -231,7 +214,7 @@ class LandReceiver:
         number = document.get("SoBienNhan") or document.get("MaHoSo")
         if not isinstance(number, str):
             raise Malformed("partner-call-incomplete", member="SoBienNhan")
-        body = without_proof(call.body)
+        body = without_member(call.body, PROOF)
         return Incoming(
             service=ServiceCode(service),
             receivers=_receivers(inbound),

@@ -21,6 +21,7 @@ from connectors.post import PostConnector
 from connectors.rest import RestConnector
 from connectors.sms import SmsConnector, SmsReceiver
 from connectors.soap import SoapConnector
+from connectors.social_protection import SocialProtectionConnector
 
 #: Makes a connector around the process's one HTTP client.
 ConnectorFactory = Callable[[HttpClient], Connector]
@@ -35,6 +36,7 @@ CONNECTORS: dict[str, ConnectorFactory] = {
     "one_stop": OneStopConnector,
     "business_registry": BusinessRegistryConnector,
     "population": PopulationConnector,
+    "social_protection": SocialProtectionConnector,
     "edoc": EdocConnector,
     "driver_licence": DriverLicenceConnector,
     "payment": PaymentConnector,

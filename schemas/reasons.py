@@ -1230,4 +1230,9 @@ REASONS: dict[str, Wording] = {
         "The member '{member}' of the pushed message is missing or has the wrong form. Correct it.",
         "Trường '{member}' của tin nhắn chuyển tới thiếu hoặc sai dạng. Hãy sửa lại.",
     ),
+    # XML inside JSON (connectors/social_protection.py).
+    "embedded-xml-doctype": Wording(
+        "An XML document inside the answer has a DTD, which may harm its reader. Ask the partner to leave it out.",
+        "Tài liệu XML nằm trong câu trả lời có DTD, có thể gây hại cho bên đọc. Hãy yêu cầu đối tác bỏ DTD.",
+    ),
 }

@@ -17,7 +17,8 @@ import pytest
 import requests
 
 from connectors.base import Answer, Incoming, PartnerCall, Receiver, Reply
-from connectors.land import REPORTS, LandReceiver, judged, with_proof, without_proof
+from connectors.land import PROOF, REPORTS, LandReceiver, judged
+from connectors.partner_json import with_member, without_member
 from connectors.sandbox.app import Sandbox, SandboxConfig, create_sandbox
 from registry.model import Endpoint
 from schemas.codec import read_json
@@ -147,16 +148,16 @@ class TestLand(ConnectorContract):
     "body", [b"{}", b" { } ", b'{"a":1}', b'\n{ "a" : 1.10 , "b":{"x":[1e3]} }', '{"ạ":"ư"}'.encode()]
 )
 def test_the_code_goes_into_a_document_and_out_again(body: bytes) -> None:
-    carrying = with_proof(body, 'ma "thử"')
+    carrying = with_member(body, PROOF, 'ma "thử"')
     assert read_json(carrying) == {"SecurityCode": 'ma "thử"', **read_json(body)}
-    assert read_json(without_proof(carrying)) == read_json(body)
+    assert read_json(without_member(carrying, PROOF)) == read_json(body)
     assert carrying.endswith(body.strip()[1:] + (b" " if body.endswith(b" ") else b""))
 
 
 def test_what_stays_is_as_it_was_written() -> None:
     body = b'{"SoTien": 3456789000, "DienTich": 120.50, "SecurityCode": "x", "n": 1e2}'
-    assert without_proof(body) == b'{"SoTien":3456789000,"DienTich":120.50,"n":1e2}'
-    assert without_proof(b'{ "a": 1 }') == b'{ "a": 1 }'
+    assert without_member(body, PROOF) == b'{"SoTien":3456789000,"DienTich":120.50,"n":1e2}'
+    assert without_member(b'{ "a": 1 }', PROOF) == b'{ "a": 1 }'
 
 
 # ---- The land office calls us
@@ -322,7 +323,7 @@ def test_the_land_office_can_log_in_and_come_with_its_token(receiver: Receiver) 
         replace(made, headers={"authorization": f"Bearer 9{token}"}),
         replace(made, headers={"authorization": f"Basic {token}"}),
         replace(made, headers={"authorization": "Bearer ²³.x"}),
-        replace(made, headers={}, body=with_proof(made.body, CODE)),
+        replace(made, headers={}, body=with_member(made.body, PROOF, CODE)),
     ):
         with pytest.raises(NotIdentified):
             receiver.receive(bad, where, SECRET)

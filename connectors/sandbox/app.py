@@ -33,6 +33,7 @@ from connectors.sandbox import (
     population,
     post,
     sms,
+    social_protection,
 )
 from connectors.sandbox.credentials import open_credentials
 from connectors.sandbox.faults import Dial, read_faults
@@ -107,6 +108,9 @@ def create_sandbox(config: SandboxConfig) -> Flask:
             dial, credentials["driver_licence"], config.session_seconds, config.wording.get("driver_licence")
         ),
         sms.NAME: sms.SmsTwin(dial, credentials["sms"], config.session_seconds, config.wording.get("sms")),
+        social_protection.NAME: social_protection.SocialProtectionTwin(
+            dial, credentials["social_protection"], config.session_seconds, config.wording.get("social_protection")
+        ),
         generic.NAME: generic.GenericTwin(dial, credentials["generic"], config.keys),
     }
     app = Flask("lgsp-sandbox", static_folder=None)

@@ -20,6 +20,7 @@ NAMES = {
     "business_registry": "truc-lgsp",
     "generic": "truc-lgsp",
     "population": "truc-lgsp",
+    "social_protection": "truc-lgsp",
     "edoc": "truc-lgsp",
     "driver_licence": "truc-lgsp",
     "payment": "DT-SANDBOX",
