@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
+from bus.dossiers import DossierStory, status_name
 from bus.records import DeliveryRecord, ExchangeRecord, State
 from schemas.moment import to_wire
 
@@ -24,6 +27,58 @@ def status_document(record: ExchangeRecord) -> dict[str, Any]:
         "deliveries": [_delivery_document(delivery) for delivery in record.deliveries],
         "timeline": timeline(record),
     }
+
+
+def dossier_document(story: DossierStory, records: Sequence[ExchangeRecord], now: datetime) -> dict[str, Any]:
+    """A dossier as these messages tell it, the messages among it. A step's ``legal`` is false where it comes out of
+    turn; amounts are whole đồng; what no message said is null."""
+    message_of = {record.id: record.message_id for record in records}
+    held = max(0, round((now - story.holder_since).total_seconds())) if story.holder_since else None
+    return {
+        "dossier": story.codes[0],
+        "aliases": list(story.codes[1:]),
+        "unit": story.unit or None,
+        "procedure": story.procedure,
+        "channel": story.channel,
+        "status": _status_document(story.status),
+        "status_since": _wire(story.status_since),
+        "received_at": _wire(story.received_at),
+        "due_at": _wire(story.due_at),
+        "finished_at": _wire(story.finished_at),
+        "timeliness": story.timeliness.value,
+        "holder": {"name": story.holder, "since": _wire(story.holder_since), "seconds": held} if story.holder else None,
+        "synchronised": story.synchronised,
+        "history": [
+            {
+                "at": to_wire(step.at),
+                "status": _status_document(step.status),
+                "said": step.said,
+                "legal": step.legal,
+                "message_id": message_of.get(step.exchange_id),
+            }
+            for step in story.steps
+        ],
+        "payments": [
+            {
+                "reference": payment.reference,
+                "amount": payment.amount,
+                "state": payment.state,
+                "at": to_wire(payment.at),
+                "message_ids": [message_of[number] for number in payment.exchange_ids if number in message_of],
+            }
+            for payment in story.payments
+        ],
+        "parcels": [{"code": parcel.code, "state": parcel.state, "at": to_wire(parcel.at)} for parcel in story.parcels],
+        "messages": [status_document(record) for record in records],
+    }
+
+
+def _status_document(code: str | None) -> dict[str, str] | None:
+    return None if code is None else {"code": code, "name": status_name(code)}
+
+
+def _wire(moment: datetime | None) -> str | None:
+    return None if moment is None else to_wire(moment)
 
 
 def overall_state(record: ExchangeRecord) -> str:

@@ -550,6 +550,10 @@ REASONS: dict[str, Wording] = {
         "There is no such message here that you sent or received.",
         "Không có thông điệp này trong số thông điệp bạn gửi hoặc nhận.",
     ),
+    "dossier-unknown": Wording(
+        "There is no dossier of this code in the messages that you sent or received.",
+        "Không có hồ sơ mang mã này trong các thông điệp bạn gửi hoặc nhận.",
+    ),
     "delivery-unknown": Wording(
         "There is no such delivery in your inbox.",
         "Không có lượt chuyển này trong hộp nhận của bạn.",

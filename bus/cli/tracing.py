@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,8 +14,9 @@ from bus.assembly import Bus
 from bus.cli import REFUSED, fail
 from bus.cli.opened import opened_bus
 from bus.cli.terminal import console, in_words, local, print_json, printable, session_of, span
+from bus.dossiers import DossierStory, Step, Timeliness, status_name, story_of
 from bus.records import AttemptRecord, DeliveryRecord, ExchangeRecord, RefusalRecord, ReplayRecord, State
-from bus.trace import overall_state, status_document
+from bus.trace import dossier_document, overall_state, status_document
 from registry.model import Pattern
 from schemas.identifiers import DossierCode, MessageId
 from schemas.moment import to_wire, utc_now
@@ -31,6 +32,8 @@ _COLOURS = {"delivered": "green", "dead": "red", "refused": "red"}
 def trace(context: click.Context, code: str, as_json: bool) -> None:
     """Tell what became of CODE: a message id, or a dossier code with all its messages across agencies.
 
+    A dossier is told under any of its codes: where it stands, who has it and since when, its due date, payments and
+    post, as far as the messages said so and their services have a dossier view. A status out of turn has a mark (!).
     Times are Vietnam's. Exit code 1 when the bus knows nothing of it.
 
     \b
@@ -39,17 +42,25 @@ def trace(context: click.Context, code: str, as_json: bool) -> None:
       lgsp trace H99.15-260423-0001 --json
     """
     session = session_of(context)
-    message_id, dossier = _read(code.strip())
+    code = code.strip()
+    message_id, dossier = _read(code)
     with opened_bus(session) as bus:
+        told = None
         found = bus.ledger.find(message_id) if message_id else None
-        records = bus.ledger.of_dossier(dossier) if dossier else [found] if found else []
-        refusals = bus.ledger.refusals_of(message_id=message_id, dossier=dossier)
+        records = [found] if found else []
+        if message_id is None:
+            codes = bus.ledger.codes_of_dossier(code)
+            records, events = bus.ledger.of_dossier(*codes), bus.ledger.said_of_dossier(*codes)
+            told = story_of(codes, events, utc_now())
+        refusals = bus.ledger.refusals_of(message_id=message_id, dossier=dossier) if message_id or dossier else []
         if not records and not refusals:
+            if not message_id and not dossier:
+                fail("This is neither a message id (a UUID) nor a dossier code (as in H99.15-260423-0001).", REFUSED)
             fail("The bus has neither taken nor refused anything under this code.")
         if as_json:
-            print_json(_document(records, refusals))
+            print_json(_document(told, records, refusals))
         else:
-            console().print(_Story(bus, session.language).told(code.strip(), records, refusals))
+            console().print(_Story(bus, session.language).told(code, told, records, refusals))
 
 
 def _read(code: str) -> tuple[MessageId | None, DossierCode | None]:
@@ -60,12 +71,14 @@ def _read(code: str) -> tuple[MessageId | None, DossierCode | None]:
     try:
         return None, DossierCode(code)
     except Malformed:
-        fail("This is neither a message id (a UUID) nor a dossier code (as in H99.15-260423-0001).", REFUSED)
+        return None, None  # perhaps another code of a dossier (MaHoSoKhac), which has no form
 
 
-def _document(records: Sequence[ExchangeRecord], refusals: Sequence[RefusalRecord]) -> dict[str, Any]:
-    return {
-        "messages": [status_document(record) for record in records],
+def _document(
+    told: DossierStory | None, records: Sequence[ExchangeRecord], refusals: Sequence[RefusalRecord]
+) -> dict[str, Any]:
+    messages = {"messages": [status_document(record) for record in records]}
+    return (dossier_document(told, records, utc_now()) if told else messages) | {
         "refusals": [
             {
                 "at": to_wire(refusal.refused_at),
@@ -79,6 +92,11 @@ def _document(records: Sequence[ExchangeRecord], refusals: Sequence[RefusalRecor
             for refusal in refusals
         ],
     }
+
+
+def _step(step: Step) -> str:
+    """``2``; ``5!`` where it came out of turn; ``‘cho’`` where it is in no list."""
+    return f"{step.status}{'' if step.legal else '!'}" if step.status else f"‘{step.said}’"
 
 
 def _waiting(due_at: datetime | None, tries: str) -> str:
@@ -96,14 +114,47 @@ class _Story:
         self._directory = bus.directory.current()
         self._language = language
 
-    def told(self, code: str, records: Sequence[ExchangeRecord], refusals: Sequence[RefusalRecord]) -> Tree:
+    def told(
+        self,
+        code: str,
+        dossier: DossierStory | None,
+        records: Sequence[ExchangeRecord],
+        refusals: Sequence[RefusalRecord],
+    ) -> Tree:
         counted = f"{len(records)} message{'' if len(records) == 1 else 's'}"
         tree = Tree(Text(f"{code}: {counted}, {len(refusals)} refused", style="bold"))
+        for line in self._dossier(dossier, code) if dossier else ():
+            tree.add(line)
         parts = [(record.received_at, self._message(record)) for record in records]
         parts += [(refusal.refused_at, self._refusal(refusal)) for refusal in refusals]
         for _, part in sorted(parts, key=lambda part: part[0]):
             tree.add(part)
         return tree
+
+    def _dossier(self, dossier: DossierStory, code: str) -> Iterator[Text]:
+        """What the messages said, a line for each thing that was said."""
+        others = [other for other in dossier.codes if other != code]
+        if others:
+            yield Text(f"also {', '.join(others)}")
+        if dossier.status:
+            since = local(dossier.status_since)
+            yield Text(f"status {dossier.status} {status_name(dossier.status)} since {since}", style="bold")
+        if len(dossier.steps) > 1:
+            yield Text("statuses ").append(" → ".join(map(_step, dossier.steps)))
+        if dossier.holder:
+            held = span(utc_now() - dossier.holder_since) if dossier.holder_since else ""
+            yield Text(f"held by {self._named(dossier.holder)} for {held}, since {local(dossier.holder_since)}")
+        moments = (("came in", dossier.received_at), ("due", dossier.due_at), ("finished", dossier.finished_at))
+        said = [f"{what} {local(moment)}" for what, moment in moments if moment]
+        if said:
+            late = dossier.timeliness in (Timeliness.LATE, Timeliness.OVERDUE)
+            line = Text(", ".join(said) + ": ")
+            yield line.append(dossier.timeliness.value.replace("-", " "), style="red" if late else "green")
+        for payment in dossier.payments:
+            amount = "" if payment.amount is None else f" {payment.amount:,} đồng".replace(",", ".")
+            yield Text(f"payment {payment.reference or ''}{amount}: {payment.state or 'unknown'}, {local(payment.at)}")
+        for parcel in dossier.parcels:
+            yield Text(f"post {parcel.code}: {parcel.state or 'sent'}, {local(parcel.at)}")
 
     def _message(self, record: ExchangeRecord) -> Tree:
         state = overall_state(record)

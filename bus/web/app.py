@@ -8,6 +8,7 @@ from bus.assembly import Bus
 from bus.web import headers, problems
 from bus.web.attachments import attachment_surface
 from bus.web.door import open_door
+from bus.web.dossiers import dossier_surface
 from bus.web.evidence import evidence_surface
 from bus.web.exchange import exchange_surface
 from bus.web.inbox import inbox_surface
@@ -23,7 +24,7 @@ from bus.web.tokens import token_surface
 
 #: Name of a surface in the settings → the groups of routes that it has.
 SURFACES = {
-    "exchange": (exchange_surface, inbox_surface, attachment_surface, token_surface, evidence_surface),
+    "exchange": (exchange_surface, dossier_surface, inbox_surface, attachment_surface, token_surface, evidence_surface),
     "soap": (soap_surface, service_surface),
     "partners": (partner_surface,),
     "registry": (registry_surface,),

@@ -1,0 +1,203 @@
+"""One dossier over several services: `/v1/dossiers/{code}`, ``lgsp trace`` and ``lgsp stats`` on a bus."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bus.cli import lgsp
+from bus.logs import no_logs
+from registry.model import DossierView, Grant, Pattern, PaymentView, Service
+from schemas.identifiers import AgencyCode, MessageId, ServiceCode
+from schemas.message import Envelope
+from schemas.moment import VIETNAM, utc_now
+from schemas.problem import Problem
+from tests.bus_world import MINISTRY, OPERATOR, RECEIVER, RECEIVING, SENDER, SENDING, UNGRANTED, World, ask, bus_world
+
+CODE, OTHER = "H99.15-260423-0001", "H99.15-260423-57321"
+SYNC, PAY = ServiceCode("dossier.sync"), ServiceCode("payment.notice")
+VIEWS = {
+    SYNC: DossierView(
+        code="/MaHoSo", aliases=("/MaHoSoKhac",), dates=("yyyyMMddHHmmss",), at="/LucNao", status="/TrangThai",
+        due="/NgayHenTra", holder="/DonVi", synchronises=True,
+    ),
+    PAY: DossierView(payment=PaymentView(amount="/SoTien", reference="/MaThamChieu", states={"": "paid"})),
+}  # fmt: skip
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with no_logs(), bus_world(tmp_path) as world:
+        for code, view in VIEWS.items():
+            facts: dict[str, Any] = {"owner": AgencyCode("H99"), "pattern": Pattern.ONE_WAY, "dossier": view}
+            world.register(
+                Service(code=code, version=1, name="Thử", **facts), Grant(id=code, service=code, grantee=SENDER)
+            )
+        yield world
+
+
+@pytest.fixture
+def url(world: World) -> Iterator[str]:
+    with world.serving() as url:
+        yield url
+
+
+@pytest.fixture
+def run(world: World) -> Run:
+    def invoke(*words: object) -> Result:
+        environment = {"LANG": "en_GB.UTF-8", "LC_ALL": "", "LC_MESSAGES": ""}
+        return CliRunner().invoke(lgsp, ["--home", str(world.settings.home), *map(str, words)], env=environment)
+
+    return invoke
+
+
+def send(world: World, payload: Any, service: str = SYNC, to: str = RECEIVER, dossier: str = CODE) -> MessageId:
+    """Through the front door, without HTTP."""
+    signed = world.signed(payload, service=service, receivers=(to,), dossier=dossier)
+    envelope = Envelope(
+        body=signed.body,
+        content_type="application/json",
+        headers={name.lower(): value for name, value in signed.headers.items()},
+        received_at=utc_now(),
+        traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    )
+    return world.bus.intake.accept(envelope).message.manifest.message_id
+
+
+def a_little_history(world: World) -> list[MessageId]:
+    """Received, in work, paid (told to the ministry only), and back a step that no one-stop should take."""
+    said = {"MaHoSo": CODE, "DonVi": "H99.16"}
+    return [
+        send(world, said | {"TrangThai": "2", "NgayHenTra": "20260424170000", "LucNao": "20260423100000"}),
+        send(world, said | {"TrangThai": "4", "LucNao": "20260423103000", "MaHoSoKhac": OTHER}),
+        send(world, {"SoTien": 3_000_000_000, "MaThamChieu": "HP1"}, PAY, MINISTRY),
+        send(world, {"MaHoSo": OTHER, "TrangThai": "9", "LucNao": "20260424090000"}, dossier=OTHER),
+        send(world, {"MaHoSo": OTHER, "TrangThai": "2", "LucNao": "20260424100000"}, dossier=""),
+    ]
+
+
+@pytest.mark.parametrize("code", [CODE, OTHER])
+def test_a_dossier_is_told_over_all_its_messages_under_any_of_its_codes(world: World, url: str, code: str) -> None:
+    sent = a_little_history(world)
+    document = ask("GET", f"{url}/v1/dossiers/{code}", headers=world.bearer(SENDING)).json
+    assert [message["message_id"] for message in document["messages"]] == sent
+    assert (document["dossier"], document["aliases"], document["unit"]) == (CODE, [OTHER], "H99.15")
+    assert document["status"] == {"code": "2", "name": "Được tiếp nhận"}
+    assert [(step["status"]["code"], step["legal"]) for step in document["history"]] == [
+        ("2", True), ("4", True), ("9", True), ("2", False),
+    ]  # fmt: skip
+    assert [step["message_id"] for step in document["history"]] == [sent[0], sent[1], sent[3], sent[4]]
+    assert (document["due_at"], document["timeliness"]) == ("2026-04-24T10:00:00.000000Z", "overdue")
+    assert document["holder"]["name"] == "H99.16"
+    assert document["holder"]["seconds"] > 0
+    (payment,) = document["payments"]
+    assert (payment["amount"], payment["state"], payment["message_ids"]) == (3_000_000_000, "paid", [sent[2]])
+
+
+def test_each_party_sees_its_own_messages_and_what_they_say(world: World, url: str) -> None:
+    sent = a_little_history(world)
+
+    def seen(system: str) -> Any:
+        return ask("GET", f"{url}/v1/dossiers/{CODE}", headers=world.bearer(system))
+
+    receiver = seen(RECEIVING).json
+    assert [message["message_id"] for message in receiver["messages"]] == [sent[0], sent[1], sent[3], sent[4]]
+    assert receiver["payments"] == []
+    ministry = seen("G99/csdl").json
+    assert [message["message_id"] for message in ministry["messages"]] == [sent[2]]
+    assert (ministry["status"], ministry["holder"], ministry["history"], ministry["aliases"]) == (None, None, [], [])
+    assert len(seen(OPERATOR).json["messages"]) == 5
+
+
+@pytest.mark.parametrize("code", [CODE, "H99.15-260423-9999", "x" * 51, "%00", "’; --"])
+def test_a_dossier_of_others_is_a_dossier_that_does_not_exist(world: World, url: str, code: str) -> None:
+    a_little_history(world)
+    answer = ask("GET", f"{url}/v1/dossiers/{code}", headers=world.bearer(UNGRANTED))
+    assert (answer.status, answer.json["reason"]) == (404, "dossier-unknown")
+    assert ask("GET", f"{url}/v1/dossiers/{code}").status == 401
+
+
+def test_a_payload_that_says_nothing_is_taken_all_the_same(world: World, url: str) -> None:
+    message_id = send(world, [1, 2])
+    document = ask("GET", f"{url}/v1/dossiers/{CODE}", headers=world.bearer()).json
+    assert (document["messages"][0]["message_id"], document["status"]) == (message_id, None)
+
+
+# ── lgsp trace ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_trace_tells_where_a_dossier_stands(world: World, run: Run) -> None:
+    a_little_history(world)
+    with pytest.raises(Problem):
+        send(world, b"{")
+    told = run("trace", CODE)
+    assert told.exit_code == 0, told.output
+    for words in (
+        f"{CODE}: 5 messages, 1 refused",
+        f"also {OTHER}",
+        "status 2 Được tiếp nhận since 2026-04-24 10:00:00",
+        "statuses 2 → 4 → 9 → 2!",
+        "held by H99.16 Sở Nhận for",
+        "came in 2026-04-23 10:00:00, due 2026-04-24 17:00:00: overdue",
+        "payment HP1 3.000.000.000 đồng: paid",
+    ):
+        assert words in told.stdout, words
+    document = json.loads(run("trace", OTHER, "--json").stdout)
+    assert (document["dossier"], len(document["messages"]), document["refusals"]) == (CODE, 5, [])
+
+
+def test_trace_finds_a_dossier_by_a_code_that_has_no_form(world: World, run: Run) -> None:
+    send(world, {"MaHoSo": CODE, "TrangThai": "1", "MaHoSoKhac": "tam-57321"})
+    assert f"also {CODE}" in run("trace", "tam-57321").stdout
+
+
+# ── lgsp stats ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_stats_count_units_as_a_table_as_csv_and_as_json(world: World, run: Run) -> None:
+    said = {"TrangThai": "2", "NgayHenTra": "20260424170000", "LucNao": "20260423100000"}
+    for number in (1, 2, 3):
+        send(world, said | {"MaHoSo": f"H99.15-260423-000{number}"})
+    for number, end in ((1, "20260424235900"), (2, "20260425000000")):
+        send(world, {"MaHoSo": f"H99.15-260423-000{number}", "TrangThai": "9", "LucNao": end})
+    told = run("stats", "--month", "2026-04")
+    assert told.exit_code == 0, told.output
+    assert "H99.15 Sở Mẫu" in told.stdout
+    (row,) = csv.DictReader(io.StringIO(run("stats", "--from", "2026-04-23", "--until", "2026-04-30", "--csv").stdout))
+    assert {name: row[name] for name in ("unit", "name", "received", "returned", "on_time", "late", "overdue")} == {
+        "unit": "H99.15", "name": "Sở Mẫu", "received": "3", "returned": "2", "on_time": "1", "late": "1",
+        "overdue": "1",
+    }  # fmt: skip
+    assert (row["on_time_percent"], row["sync_percent"]) == ("50.00", "0.00")
+    document = json.loads(run("stats", "--month", "2026-04", "--json").stdout)
+    assert (document["until"], document["total"]["received"], document["total"]["on_time_percent"]) == (
+        "2026-04-30", 3, 50.0,
+    )  # fmt: skip
+    assert run("stats", "--month", "2026-04", "--missing").stdout.split() == [
+        f"H99.15-260423-000{number}" for number in (1, 2, 3)
+    ]
+    assert json.loads(run("stats", "--month", "2026-05", "--json").stdout)["units"] == []
+    assert json.loads(run("stats", "--json").stdout)["from"] == f"{utc_now().astimezone(VIETNAM):%Y-%m}-01"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--month", "2026-13"),
+        ("--month", "20260401"),
+        ("--from", "2026-W14-3"),
+        ("--until", "2026-04-30"),
+        ("--from", "2026-04-30", "--until", "2026-04-01"),
+        ("--month", "2026-04", "--from", "2026-04-01"),
+    ],
+)
+def test_a_time_that_is_none_is_refused(run: Run, words: tuple[str, ...]) -> None:
+    assert run("stats", *words).exit_code == 2
