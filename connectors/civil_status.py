@@ -48,7 +48,6 @@ with.
 
 from __future__ import annotations
 
-import hmac
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -57,6 +56,7 @@ from importlib.resources import files
 from typing import Any, Final, Literal
 
 from connectors.base import Answer, Incoming, Outcome, Parcel, PartnerCall, Reply, message_id_of
+from connectors.callbacks import login_of, prove
 from connectors.http import HttpClient, check_status
 from connectors.oauth2 import TokenCalls, place
 from connectors.partner_json import (
@@ -205,20 +205,6 @@ def _judgement(code: str, operation: str, endpoint: Endpoint) -> Judgement:
     return judgement
 
 
-def login_of(secret: bytes | None) -> bytes | None:
-    """``client_id:client_secret`` of either form of the secret."""
-    parts = _parts(secret)
-    return f"{parts['user']}:{parts['secret']}".encode() if {"user", "secret"} <= parts.keys() else secret
-
-
-def _parts(secret: bytes | None) -> Mapping[str, str]:
-    text = (secret or b"").decode("utf-8", errors="replace")
-    document = _json_or_none(text) if text.lstrip().startswith("{") else None
-    if not isinstance(document, dict) or not all(isinstance(part, str) and part for part in document.values()):
-        return {}
-    return document
-
-
 def _path(operation: str, endpoint: Endpoint) -> str:
     usual = JOINT_PATHS.get(operation, f"{DIRECT_PATH}/{operation}")
     path = setting_mapping(endpoint, "paths").get(operation, usual)
@@ -261,7 +247,7 @@ class CivilStatusReceiver:
     def receive(self, call: PartnerCall, endpoint: Endpoint, secret: bytes | None) -> Incoming | Answer:
         """See :class:`connectors.base.Receiver`. A status that comes twice is one message."""
         inbound = setting_mapping(endpoint, "inbound")
-        prove(call, str(inbound.get("header", "authorization")), _parts(secret).get("callback", ""))
+        prove(call, str(inbound.get("header", "authorization")), secret)
         if call.method != "POST" or call.path != inbound.get("path", "trang-thai"):
             raise NotFound("page-unknown")
         notice = read_json(call.body)
@@ -298,16 +284,6 @@ class CivilStatusReceiver:
             "errorDescription": f"{name}: {problem.detail('vi')}",
         }
         return _answer(told, 503 if problem.retryable else 200)
-
-
-def prove(call: PartnerCall, header: str, expected: str) -> None:
-    """Raise NotIdentified unless the header holds the secret; as a bearer token where it is ``authorization``."""
-    given = call.headers.get(header.lower(), "")
-    if header.lower() == "authorization":
-        scheme, _, given = given.partition(" ")
-        given = given if scheme.lower() == "bearer" else ""
-    if not expected or not hmac.compare_digest(given.encode(), expected.encode()):
-        raise NotIdentified("partner-proof-wrong")
 
 
 @cache

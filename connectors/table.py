@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 from connectors.base import Connector, Receiver
 from connectors.business_registry import BusinessRegistryConnector
 from connectors.civil_status import CivilStatusConnector, CivilStatusReceiver
+from connectors.criminal_record import CriminalRecordConnector, CriminalRecordReceiver
 from connectors.driver_licence import DriverLicenceConnector
 from connectors.edoc import EdocConnector
 from connectors.http import HttpClient, HttpSettings
@@ -36,6 +37,7 @@ CONNECTORS: dict[str, ConnectorFactory] = {
     "one_stop": OneStopConnector,
     "business_registry": BusinessRegistryConnector,
     "population": PopulationConnector,
+    "criminal_record": CriminalRecordConnector,
     "social_protection": SocialProtectionConnector,
     "edoc": EdocConnector,
     "driver_licence": DriverLicenceConnector,
@@ -49,6 +51,7 @@ CONNECTORS: dict[str, ConnectorFactory] = {
 
 #: What understands the calls of partners, by the same name as the connector of their system.
 RECEIVERS: dict[str, Callable[[], Receiver]] = {
+    "criminal_record": CriminalRecordReceiver,
     "sms": SmsReceiver,
     "payment": PaymentReceiver,
     "national_portal": NationalPortalReceiver,

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,19 @@ import pytest
 import requests
 
 from connectors.base import Answer, Incoming, PartnerCall, message_id_of
-from connectors.civil_status import JUDGEMENTS, OPERATIONS, CivilStatusReceiver, national_status, statuses
+from connectors.civil_status import (
+    JUDGEMENTS,
+    OPERATIONS,
+    STATUS_SERVICE,
+    CivilStatusReceiver,
+    national_status,
+    statuses,
+)
 from connectors.sandbox.app import Sandbox, SandboxConfig, create_sandbox
 from connectors.sandbox.civil_status import ERRORS
-from registry.model import Endpoint
+from registry.model import DeliveryMode, Endpoint, Grant, Pattern, Service, System
 from schemas.identifiers import SystemCode
+from schemas.message import Grade
 from schemas.moment import utc_now
 from schemas.problem import (
     InternalFailure,
@@ -33,6 +41,7 @@ from schemas.problem import (
     SchemaViolation,
 )
 from schemas.validation import compile_schema
+from tests.bus_world import MINISTRY, RECEIVER, World, bus_world
 from tests.connector_contract import Binding, ConnectorContract, Rig, parcel_of
 from tests.loopback import serving
 
@@ -482,3 +491,51 @@ def test_the_commands_of_the_manual_ask_the_twin(tmp_path: Path) -> None:
     assert said.count('"status":1') == 3
     assert '"trangThai":"3"' in said
     assert said.count("soDinhDanh") == 3
+
+
+# ---- Through the bus
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with bus_world(tmp_path / "bus") as made:
+        system = SystemCode(f"{MINISTRY}/ho-tich")
+        endpoint = replace(ENDPOINT, settings={"inbound": {"receiver": RECEIVER}})
+        service = Service(
+            code=STATUS_SERVICE,
+            version=1,
+            name="Trạng thái hồ sơ liên thông",
+            owner=MINISTRY,
+            pattern=Pattern.ONE_WAY,
+            grade=Grade.ATTESTED,
+            schema=json.loads((FOLDER / "joint-status.schema.json").read_bytes()),
+        )
+        made.register(
+            System(code=system, name="Hộ tịch", mode=DeliveryMode.PUSH, endpoint=endpoint, receives=(STATUS_SERVICE,)),
+            service,
+            Grant(id="trang-thai", service=STATUS_SERVICE, grantee=MINISTRY, receivers=(RECEIVER,)),
+        )
+        yield made
+
+
+def test_the_twin_sends_its_status_and_the_agency_gets_it_once(world: World, tmp_path: Path) -> None:
+    app = create_sandbox(SandboxConfig(credentials_file=tmp_path / "credentials.json"))
+    sandbox: Sandbox = app.extensions["sandbox"]
+    secret = sandbox.credentials["civil_status"].encode()
+    world.bus.registry.put_secret("civil-status", world.bus.secrets.seal("civil-status", secret), "test")
+    with world.serving() as url, serving(app) as twin:
+        asked = {"maHoSo": code(1), "trangThai": "3", "thoiGianThucHien": "23/04/2026 10:00:00"}
+        asked |= {"to": f"{url}/partners/{MINISTRY}/ho-tich/trang-thai"}
+        said = [
+            requests.post(f"{twin.url}/civil_status/bo/trang-thai", json=asked | change, timeout=10).json()
+            for change in ({}, {}, {"trangThai": "9"}, {"thoiGianThucHien": "hôm qua"})
+        ]
+        fetched = requests.get(f"{url}/v1/inbox?wait=5", headers=world.bearer("H99.16/kho"), timeout=10).json()
+    sandbox.close()
+    assert [one["answer"]["status"] for one in said] == [1, 1, 0, 0]
+    assert [one["answer"].get("errorCode") for one in said] == [None, None, 302, 302]
+    (delivery,) = fetched["deliveries"]
+    parts = (f"LT-{code(1)}", "3", "23/04/2026 10:00:00")
+    record = world.bus.ledger.find(message_id_of(SystemCode(f"{MINISTRY}/ho-tich"), *parts))
+    assert record is not None
+    assert (record.dossier, delivery["message_id"]) == (code(1), record.message_id)

@@ -42,6 +42,7 @@ _SECRETS = {
     "driver-licence": "driver_licence",
     "payment": "payment",
     "civil-status": "civil_status",
+    "criminal-record": "criminal_record",
     "land": "land",
 }
 _READY_SECONDS = 60.0

@@ -22,6 +22,7 @@ from flask import Flask, Response, abort, jsonify, request
 
 from connectors.sandbox import (
     business_registry,
+    criminal_record,
     civil_status,
     driver_licence,
     edoc,
@@ -100,6 +101,9 @@ def create_sandbox(config: SandboxConfig) -> Flask:
             dial, credentials["civil_status"], config.session_seconds, config.wording.get("civil_status")
         ),
         edoc.NAME: edoc.EdocTwin(dial, credentials["edoc"], config.wording.get("edoc")),
+        criminal_record.NAME: criminal_record.CriminalRecordTwin(
+            dial, credentials["criminal_record"], config.session_seconds, config.wording.get("criminal_record")
+        ),
         population.NAME: population.PopulationTwin(dial, credentials["population"], config.wording.get("population")),
         post.NAME: post.PostTwin(dial, credentials["post"], config.session_seconds, config.wording.get("post")),
         land.NAME: land.LandTwin(dial, credentials["land"], config.session_seconds, config.wording.get("land")),

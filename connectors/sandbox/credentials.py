@@ -20,6 +20,7 @@ NAMES = {
     "business_registry": "truc-lgsp",
     "generic": "truc-lgsp",
     "population": "truc-lgsp",
+    "criminal_record": "truc-lgsp",
     "social_protection": "truc-lgsp",
     "edoc": "truc-lgsp",
     "driver_licence": "truc-lgsp",
@@ -33,6 +34,7 @@ NAMES = {
 PARTS = {
     "land": ("password", "security_code"),
     "population": ("secret", "api_key"),
+    "criminal_record": ("secret", "callback"),
     "civil_status": ("secret", "callback"),
 }
 
