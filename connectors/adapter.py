@@ -34,6 +34,19 @@ def post(
     headers: Mapping[str, str] | None = None,
 ) -> Reply:
     """The partner's answer to one POST of JSON. ``headers`` stand above the endpoint's own."""
+    target, sent = addressed(parcel, endpoint, path=path, query=query, headers=headers)
+    return check_status(http.request("POST", target, headers=sent, body=body, timeout_seconds=deadline.remaining()))
+
+
+def addressed(
+    parcel: Parcel,
+    endpoint: Endpoint,
+    *,
+    path: str,
+    query: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> tuple[str, dict[str, str]]:
+    """URL and headers of one POST to ``path`` below the endpoint."""
     address = {name: setting_text(endpoint, name) for name in ("dstcode", "providerurl") if endpoint.settings.get(name)}
     in_header = setting_text(endpoint, "address_in", "query") == "header"
     parameters = {**({} if in_header else address), **(query or {})}
@@ -49,8 +62,7 @@ def post(
         **(address if in_header else {}),
         **(headers or {}),
     }
-    target = f"{url}?{urlencode(parameters)}" if parameters else url
-    return check_status(http.request("POST", target, headers=sent, body=body, timeout_seconds=deadline.remaining()))
+    return f"{url}?{urlencode(parameters)}" if parameters else url, sent
 
 
 def refuse_guessable(password: str, agency: str) -> None:

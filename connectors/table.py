@@ -14,6 +14,7 @@ from connectors.edoc import EdocConnector
 from connectors.http import HttpClient, HttpSettings
 from connectors.land import LandConnector, LandReceiver
 from connectors.national_portal import NationalPortalConnector
+from connectors.national_portal_2025 import NationalPortal2025Connector
 from connectors.national_portal_inbound import NationalPortalReceiver
 from connectors.one_stop import OneStopConnector
 from connectors.payment import PaymentConnector, PaymentReceiver
@@ -34,6 +35,7 @@ CONNECTORS: dict[str, ConnectorFactory] = {
     "rest": RestConnector,
     "soap": SoapConnector,
     "national_portal": NationalPortalConnector,
+    "national_portal_2025": NationalPortal2025Connector,
     "one_stop": OneStopConnector,
     "business_registry": BusinessRegistryConnector,
     "population": PopulationConnector,

@@ -29,6 +29,7 @@ from connectors.sandbox import (
     generic,
     land,
     national_portal,
+    national_portal_2025,
     one_stop,
     payment,
     population,
@@ -90,6 +91,12 @@ def create_sandbox(config: SandboxConfig) -> Flask:
     twins: dict[str, Twin] = {
         national_portal.NAME: national_portal.NationalPortalTwin(
             dial, credentials["national_portal"], config.session_seconds, config.wording.get("national_portal")
+        ),
+        national_portal_2025.NAME: national_portal_2025.NationalPortal2025Twin(
+            dial,
+            credentials["national_portal_2025"],
+            config.session_seconds,
+            config.wording.get("national_portal_2025"),
         ),
         one_stop.NAME: one_stop.OneStopTwin(
             dial, credentials["one_stop"], config.session_seconds, config.wording.get("one_stop")

@@ -16,6 +16,10 @@ from pathlib import Path
 #: Twins with a login, and the name they log in with.
 NAMES = {
     "national_portal": "truc-lgsp",
+    "national_portal_2025": "truc-lgsp",
+    # What the portal logs in to the bus with.
+    "national_portal_inbound": "cong-dvc",
+    "result_store": "truc-lgsp",
     "one_stop": "truc-lgsp",
     "business_registry": "truc-lgsp",
     "generic": "truc-lgsp",
