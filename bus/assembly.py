@@ -28,7 +28,7 @@ from schemas.identifiers import SystemCode
 from security.evidence.checkpoint import Checkpoint, NoteKey
 from security.evidence.log import EvidenceLog
 from security.identity import Identification
-from security.keys import KeyRing
+from security.keys import KeyRing, PublicKeyRecord
 from security.secrets import SecretBox
 from security.tokens import TokenAuthority
 
@@ -97,7 +97,7 @@ def open_bus(settings: Settings, apart: Apart = call_here) -> Bus:
         return code == system or (member is not None and not member.suspended)
 
     identification = Identification(
-        directory,
+        MembersAndBus(directory, ring),
         tokens,
         ring,
         directory.latest_version,
@@ -161,6 +161,18 @@ def open_bus(settings: Settings, apart: Apart = call_here) -> Bus:
         connector_secrets=connector_secrets,
         delivery=delivery,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class MembersAndBus:
+    """Keys of the members, and the bus's own: what its processes send is signed by its ring, which no registration
+    could follow through every rotation."""
+
+    directory: LiveDirectory
+    ring: KeyRing
+
+    def find_key(self, key_id: str) -> PublicKeyRecord | None:
+        return self.directory.find_key(key_id) or self.ring.find_key(key_id)
 
 
 class ConnectorSecrets:

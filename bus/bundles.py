@@ -63,6 +63,7 @@ def _certificate_of_manifest(bus: Bus, record: ExchangeRecord) -> str:
     else:
         held = (known for system in bus.directory.current().systems.values() for known in system.certificates)
         pem = next((known.pem for known in held if known.key_id == key_id), None)
+        pem = pem or bus.ring.certificate_pem(key_id)  # a message of the bus itself, from a process
     if pem is None:
         raise NotFound("evidence-key-gone")
     return pem

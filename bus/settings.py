@@ -55,6 +55,11 @@ class Settings:
         int, "refusals of unidentified callers kept as evidence, a second and process; the rest is only counted"
     ] = 20
 
+    processes: Annotated[
+        str, "long flows that run here, comma-separated names of definitions (`lgsp process definitions`); empty: none"
+    ] = ""
+    process_folder: Annotated[str, "folder of definitions (BPMN) beside those that ship with the bus"] = ""
+
     log_level: Annotated[str, "debug, info, warning or error"] = "info"
     system: Annotated[str, "the bus as a member of its own registry: `<agency>/<name>`"] = "H99/lgsp-bus"
     log_origin: Annotated[str, "name of the evidence log in its checkpoints"] = "lgsp-bus.invalid/evidence"
@@ -100,6 +105,14 @@ class Settings:
     @property
     def surface_names(self) -> frozenset[str]:
         return frozenset(name.strip() for name in self.surfaces.split(",") if name.strip())
+
+    @property
+    def process_names(self) -> tuple[str, ...]:
+        return tuple(name.strip() for name in self.processes.split(",") if name.strip())
+
+    @property
+    def process_folder_path(self) -> Path | None:
+        return Path(self.process_folder) if self.process_folder else None
 
     def to_environment(self) -> dict[str, str]:
         """The variables that give another process these settings."""

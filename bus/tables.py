@@ -218,6 +218,8 @@ dossier_events = Table(
     #: Reception and end, for whoever states a status and no date.
     Index("dossier_events_milestones", "at", sqlite_where=text("status IN ('2', '9', '10')"),
           postgresql_where=text("status IN ('2', '9', '10')")),
+    # One tree less to write into: the primary key is the table.
+    sqlite_with_rowid=False,
 )  # fmt: skip
 
 #: Other codes of a dossier → the code it is counted under. Kept flat: no ``dossier`` here is itself an alias.
@@ -229,6 +231,69 @@ dossier_aliases = Table(
     #: The message that said so first.
     Column("exchange_id", BigId, ForeignKey("exchanges.id"), nullable=False),
     Index("dossier_aliases_by_dossier", "dossier"),
+)
+
+#: Definitions as they were when processes began under them: those go on under the same one.
+process_definitions = Table(
+    "process_definitions",
+    metadata,
+    Column("code", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("source", LargeBinary, nullable=False),
+)
+
+#: How far the exchanges were read for processes.
+process_cursor = Table(
+    "process_cursor",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("exchange_id", BigInteger, nullable=False),
+)
+
+processes = Table(
+    "processes",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("definition", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("dossier", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    #: JSON: where it stands and which exchanges it learnt from; no content of messages. NULL: not begun.
+    Column("state", Text),
+    Column("problem", Text),
+    Column("started_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    #: When to look at it next: a deadline, a retry, or at once; NULL when only a message can move it, or none.
+    Column("due_at", BigInteger),
+    Column("lease_until", BigInteger),
+    #: Counts claims; a turn that comes back too late is ignored.
+    Column("turn", Integer, nullable=False),
+    Index("processes_due", "due_at", sqlite_where=text("due_at IS NOT NULL"),
+          postgresql_where=text("due_at IS NOT NULL")),
+    Index("processes_by_dossier", "dossier", "definition"),
+)  # fmt: skip
+
+#: Messages that a process was given and has not taken yet.
+process_inbox = Table(
+    "process_inbox",
+    metadata,
+    Column("process_id", Text, ForeignKey("processes.id"), primary_key=True),
+    Column("exchange_id", BigId, ForeignKey("exchanges.id"), primary_key=True, autoincrement=False),
+    Column("service", Text, nullable=False),
+)
+
+#: What a process did, for the trace.
+process_steps = Table(
+    "process_steps",
+    metadata,
+    Column("process_id", Text, ForeignKey("processes.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False),
+    Column("step", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("service", Text),
+    Column("message_id", Text),
+    Column("problem", Text),
 )
 
 #: Receivers of one exchange are numbered within ten bits; ``schemas.message.MAX_RECEIVERS`` stays below.

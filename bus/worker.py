@@ -36,6 +36,7 @@ class Worker:
             poll_seconds=settings.poll_seconds,
         )
         self._delivery = bus.delivery(self._relay.settle)
+        self._move = _moving(bus)
         self._stopping = threading.Event()
 
     def run(self) -> None:
@@ -46,6 +47,7 @@ class Worker:
                 (_HOUSEKEEPING_SECONDS, self._release_stalled),
                 (_HOUSEKEEPING_SECONDS, self._notice_rotated_keys),
                 (self._bus.settings.checkpoint_seconds, self._seal),
+                (self._bus.settings.poll_seconds, self._move_processes),
             )
         ]
         for keeper in keepers:
@@ -88,10 +90,23 @@ class Worker:
             log.warning("deliveries.released", count=released)
             self._broker.tap()
 
+    def _move_processes(self) -> None:
+        while self._move() and not self._stopping.is_set():
+            pass
+
     def _seal(self) -> None:
         checkpoint = self._bus.seal_evidence(utc_now())
         if checkpoint is not None:
             log.info("evidence.sealed", size=checkpoint.size)
+
+
+def _moving(bus: Bus) -> Callable[[], int]:
+    """What moves the processes that the settings name. Without any the engine is not even imported."""
+    if not bus.settings.process_names:
+        return lambda: 0
+    from bus.processes.runner import Runner
+
+    return Runner.of(bus).run_once
 
 
 class _Pool:

@@ -1058,11 +1058,6 @@ REASONS: dict[str, Wording] = {
         "The manifest names another service than the address of the call. Send it to the address of its own service.",
         "Bản kê khai nêu dịch vụ khác với địa chỉ được gọi. Hãy gửi tới địa chỉ của đúng dịch vụ.",
     ),
-    # The public post (connectors/post.py).
-    "page-too-large": Wording(
-        "One page of this partner's feed has at most {limit} events. Ask for fewer, and for the pages after it.",
-        "Mỗi trang dữ liệu của đối tác có tối đa {limit} sự kiện. Hãy yêu cầu ít hơn và lấy tiếp các trang sau.",
-    ),
     # Calls of land registration systems (connectors/land.py).
     "partner-not-proven": Wording(
         "The call does not prove who makes it. Send the agreed code or a token of this address.",
@@ -1079,6 +1074,77 @@ REASONS: dict[str, Wording] = {
     "partner-call-incomplete": Wording(
         "The member '{member}' of the call is missing or has the wrong form. Correct it.",
         "Trường '{member}' của lời gọi thiếu hoặc sai dạng. Hãy sửa lại.",
+    ),
+    # The public post (connectors/post.py).
+    "page-too-large": Wording(
+        "One page of this partner's feed has at most {limit} events. Ask for fewer, and for the pages after it.",
+        "Mỗi trang dữ liệu của đối tác có tối đa {limit} sự kiện. Hãy yêu cầu ít hơn và lấy tiếp các trang sau.",
+    ),
+    # edXML and the e-document axis (schemas/edxml.py, security/edxml_signature.py, connectors/edoc.py).
+    "edxml-unknown": Wording(
+        "This is no edXML document of QCVN 102:2016 or of the older go.vn/eDoc form. Send one of them.",
+        "Đây không phải văn bản edXML theo QCVN 102:2016 hoặc dạng go.vn/eDoc cũ. Hãy gửi một trong hai dạng đó.",
+    ),
+    "edxml-incomplete": Wording(
+        "The edXML document has no MessageHeader. Build it anew with its header.",
+        "Văn bản edXML không có MessageHeader. Hãy tạo lại văn bản với phần đầu đầy đủ.",
+    ),
+    "edxml-twice": Wording(
+        "The element {element} stands twice in the edXML document, so that two readers may read two documents. Leave "
+        "one.",
+        "Phần tử {element} xuất hiện hai lần trong văn bản edXML nên có thể bị đọc thành hai nghĩa. Hãy giữ lại một.",
+    ),
+    "edxml-document-id": Wording(
+        "The DocumentId is neither 'organ code,yyyy/MM/dd,number/notation' nor a UUID. Correct it.",
+        "DocumentId không theo dạng 'mã đơn vị,yyyy/MM/dd,số/ký hiệu' và không phải UUID. Hãy sửa lại.",
+    ),
+    "edxml-attachment-unreadable": Wording(
+        "An attachment is not base64 of a file or of an unencrypted zip. Attach it again.",
+        "Tệp đính kèm không phải base64 của tệp hoặc của tệp zip không mã hóa. Hãy đính kèm lại.",
+    ),
+    "edxml-attachment-too-large": Wording(
+        "An attachment unpacks to more than {limit} bytes or to too many files. Send a smaller one.",
+        "Tệp đính kèm giải nén vượt quá {limit} byte hoặc có quá nhiều tệp. Hãy gửi tệp nhỏ hơn.",
+    ),
+    "edxml-unsigned": Wording(
+        "The document carries no organisation signature, and one is required here. Sign it.",
+        "Văn bản không có chữ ký số của cơ quan, tổ chức trong khi ở đây bắt buộc. Hãy ký số văn bản.",
+    ),
+    "edxml-signature-form": Wording(
+        "The organisation signature must be one enveloped XML signature over the whole document with its X509 "
+        "certificate. Correct the toolkit's settings.",
+        "Chữ ký số của cơ quan phải là một chữ ký XML dạng enveloped trên toàn bộ văn bản, kèm chứng thư X509. Hãy sửa "
+        "cấu hình công cụ ký.",
+    ),
+    "edxml-signature-algorithm": Wording(
+        "The organisation signature uses an algorithm that is not taken. Sign with RSA-SHA256 or ECDSA-SHA256.",
+        "Chữ ký số của cơ quan dùng thuật toán không được chấp nhận. Hãy ký bằng RSA-SHA256 hoặc ECDSA-SHA256.",
+    ),
+    "edxml-signature-certificate": Wording(
+        "The certificate of the organisation signature is not registered for the sending agency. Register it.",
+        "Chứng thư của chữ ký số chưa được đăng ký cho cơ quan gửi. Hãy đăng ký chứng thư đó.",
+    ),
+    "edxml-signature-invalid": Wording(
+        "The organisation signature does not hold. Sign last, and send exactly what was signed.",
+        "Chữ ký số của cơ quan không hợp lệ. Hãy ký ở bước cuối và gửi đúng nội dung đã ký.",
+    ),
+    "edoc-not-valid": Wording(
+        "The axis would refuse this document with {code}. Correct the places that are listed, then send again.",
+        "Trục văn bản sẽ từ chối văn bản này với mã {code}. Hãy sửa các vị trí được nêu rồi gửi lại.",
+    ),
+    "edoc-sender-differs": Wording(
+        "The document's From names another agency than the sender of the message. Send in your own name.",
+        "Phần From của văn bản nêu cơ quan khác với bên gửi thông điệp. Hãy gửi dưới tên cơ quan mình.",
+    ),
+    "edoc-too-large": Wording(
+        "The document is over the axis's limit of {limit} bytes. Send fewer or smaller attachments.",
+        "Văn bản vượt giới hạn {limit} byte của trục. Hãy gửi ít tệp đính kèm hơn hoặc tệp nhỏ hơn.",
+    ),
+    "edoc-signature-refused": Wording(
+        "The axis delivered a document whose organisation signature does not hold or is not registered. It stays on "
+        "the axis; ask the sending agency.",
+        "Trục chuyển đến một văn bản có chữ ký số không hợp lệ hoặc chưa đăng ký. Văn bản vẫn nằm trên trục; hãy hỏi "
+        "cơ quan gửi.",
     ),
     # Civil status (connectors/civil_status.py).
     "civil-status-duplicate-suspected": Wording(
@@ -1151,72 +1217,6 @@ REASONS: dict[str, Wording] = {
         "again.",
         "Dòng {row} của tệp đối soát không đọc được ở cột {column}. Hãy đề nghị bên kia gửi lại tệp.",
     ),
-    # edXML and the e-document axis (schemas/edxml.py, security/edxml_signature.py, connectors/edoc.py).
-    "edxml-unknown": Wording(
-        "This is no edXML document of QCVN 102:2016 or of the older go.vn/eDoc form. Send one of them.",
-        "Đây không phải văn bản edXML theo QCVN 102:2016 hoặc dạng go.vn/eDoc cũ. Hãy gửi một trong hai dạng đó.",
-    ),
-    "edxml-incomplete": Wording(
-        "The edXML document has no MessageHeader. Build it anew with its header.",
-        "Văn bản edXML không có MessageHeader. Hãy tạo lại văn bản với phần đầu đầy đủ.",
-    ),
-    "edxml-twice": Wording(
-        "The element {element} stands twice in the edXML document, so that two readers may read two documents. Leave "
-        "one.",
-        "Phần tử {element} xuất hiện hai lần trong văn bản edXML nên có thể bị đọc thành hai nghĩa. Hãy giữ lại một.",
-    ),
-    "edxml-document-id": Wording(
-        "The DocumentId is neither 'organ code,yyyy/MM/dd,number/notation' nor a UUID. Correct it.",
-        "DocumentId không theo dạng 'mã đơn vị,yyyy/MM/dd,số/ký hiệu' và không phải UUID. Hãy sửa lại.",
-    ),
-    "edxml-attachment-unreadable": Wording(
-        "An attachment is not base64 of a file or of an unencrypted zip. Attach it again.",
-        "Tệp đính kèm không phải base64 của tệp hoặc của tệp zip không mã hóa. Hãy đính kèm lại.",
-    ),
-    "edxml-attachment-too-large": Wording(
-        "An attachment unpacks to more than {limit} bytes or to too many files. Send a smaller one.",
-        "Tệp đính kèm giải nén vượt quá {limit} byte hoặc có quá nhiều tệp. Hãy gửi tệp nhỏ hơn.",
-    ),
-    "edxml-unsigned": Wording(
-        "The document carries no organisation signature, and one is required here. Sign it.",
-        "Văn bản không có chữ ký số của cơ quan, tổ chức trong khi ở đây bắt buộc. Hãy ký số văn bản.",
-    ),
-    "edxml-signature-form": Wording(
-        "The organisation signature must be one enveloped XML signature over the whole document with its X509 "
-        "certificate. Correct the toolkit's settings.",
-        "Chữ ký số của cơ quan phải là một chữ ký XML dạng enveloped trên toàn bộ văn bản, kèm chứng thư X509. Hãy sửa "
-        "cấu hình công cụ ký.",
-    ),
-    "edxml-signature-algorithm": Wording(
-        "The organisation signature uses an algorithm that is not taken. Sign with RSA-SHA256 or ECDSA-SHA256.",
-        "Chữ ký số của cơ quan dùng thuật toán không được chấp nhận. Hãy ký bằng RSA-SHA256 hoặc ECDSA-SHA256.",
-    ),
-    "edxml-signature-certificate": Wording(
-        "The certificate of the organisation signature is not registered for the sending agency. Register it.",
-        "Chứng thư của chữ ký số chưa được đăng ký cho cơ quan gửi. Hãy đăng ký chứng thư đó.",
-    ),
-    "edxml-signature-invalid": Wording(
-        "The organisation signature does not hold. Sign last, and send exactly what was signed.",
-        "Chữ ký số của cơ quan không hợp lệ. Hãy ký ở bước cuối và gửi đúng nội dung đã ký.",
-    ),
-    "edoc-not-valid": Wording(
-        "The axis would refuse this document with {code}. Correct the places that are listed, then send again.",
-        "Trục văn bản sẽ từ chối văn bản này với mã {code}. Hãy sửa các vị trí được nêu rồi gửi lại.",
-    ),
-    "edoc-sender-differs": Wording(
-        "The document's From names another agency than the sender of the message. Send in your own name.",
-        "Phần From của văn bản nêu cơ quan khác với bên gửi thông điệp. Hãy gửi dưới tên cơ quan mình.",
-    ),
-    "edoc-too-large": Wording(
-        "The document is over the axis's limit of {limit} bytes. Send fewer or smaller attachments.",
-        "Văn bản vượt giới hạn {limit} byte của trục. Hãy gửi ít tệp đính kèm hơn hoặc tệp nhỏ hơn.",
-    ),
-    "edoc-signature-refused": Wording(
-        "The axis delivered a document whose organisation signature does not hold or is not registered. It stays on "
-        "the axis; ask the sending agency.",
-        "Trục chuyển đến một văn bản có chữ ký số không hợp lệ hoặc chưa đăng ký. Văn bản vẫn nằm trên trục; hãy hỏi "
-        "cơ quan gửi.",
-    ),
     # Notices by SMS (connectors/sms.py, connectors/sms_text.py).
     "template-unknown": Wording(
         "No notice template has this name. Use one of the carrier's endpoint, or have it added there.",
@@ -1233,6 +1233,27 @@ REASONS: dict[str, Wording] = {
     "sms-call-unreadable": Wording(
         "The member '{member}' of the pushed message is missing or has the wrong form. Correct it.",
         "Trường '{member}' của tin nhắn chuyển tới thiếu hoặc sai dạng. Hãy sửa lại.",
+    ),
+    # Long flows (bus/processes/).
+    "process-invalid": Wording(
+        "The process definition cannot be run. Correct the places that are named.",
+        "Định nghĩa quy trình không thể chạy. Hãy sửa các vị trí được nêu.",
+    ),
+    "process-too-large": Wording(
+        "A process definition has at most {limit} bytes. Leave out what only draws.",
+        "Định nghĩa quy trình có tối đa {limit} byte. Hãy bỏ phần chỉ dùng để vẽ.",
+    ),
+    "process-unknown": Wording(
+        "There is no process definition '{name}'. `lgsp process definitions` lists them.",
+        "Không có định nghĩa quy trình '{name}'. Lệnh `lgsp process definitions` liệt kê các định nghĩa.",
+    ),
+    "process-receiver-unknown": Wording(
+        "The process does not know to whom this message goes: its facts hold no agency code there. Correct the definition.",
+        "Quy trình không biết gửi thông điệp này cho ai: dữ kiện không có mã cơ quan tại vị trí đó. Hãy sửa định nghĩa.",
+    ),
+    "process-turns": Wording(
+        "A process passes one step at most {limit} times. Look at the loop in its definition.",
+        "Một quy trình đi qua một bước tối đa {limit} lần. Hãy xem lại vòng lặp trong định nghĩa.",
     ),
     # XML inside JSON (connectors/social_protection.py).
     "embedded-xml-doctype": Wording(
