@@ -30,6 +30,8 @@ Endpoint settings:
     Fixed extra headers, such as the ``dstcode`` of an X-Road adapter. A payload cannot override them.
 ``not_found``
     ``answer``: a 404 to a GET is what the look-up found, and its body is the reply; ``refuse`` (default).
+``reply_codes``
+    For partners that say "no" inside a 200: see :mod:`connectors.reply_codes`.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ from connectors.http import HttpClient, check_status
 from connectors.http_call import http_request
 from connectors.oauth2 import TokenCalls, place
 from connectors.partner_json import setting_text
+from connectors.reply_codes import check_codes
 from registry.model import Endpoint, HttpCall
 from schemas.problem import InvalidReply, ProviderUnavailable
 
@@ -101,7 +104,7 @@ class RestConnector:
         reply = self._send(request, endpoint, secret)
         if not_found == "answer" and reply.status == 404 and request.method == "GET":
             return kept(check_digest(reply))
-        return kept(check_digest(check_status(reply)))
+        return kept(check_codes(check_digest(check_status(reply)), endpoint))
 
     def close(self) -> None:
         self._http.close()

@@ -38,6 +38,7 @@ _SECRETS = {
     "one-stop": "one_stop",
     "business-registry": "business_registry",
     "population": "population",
+    "social-insurance": "social_insurance",
     "social-protection": "social_protection",
     "driver-licence": "driver_licence",
     "payment": "payment",

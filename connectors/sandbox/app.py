@@ -22,8 +22,8 @@ from flask import Flask, Response, abort, jsonify, request
 
 from connectors.sandbox import (
     business_registry,
-    criminal_record,
     civil_status,
+    criminal_record,
     driver_licence,
     edoc,
     generic,
@@ -35,6 +35,7 @@ from connectors.sandbox import (
     population,
     post,
     sms,
+    social_insurance,
     social_protection,
 )
 from connectors.sandbox.credentials import open_credentials
@@ -121,6 +122,9 @@ def create_sandbox(config: SandboxConfig) -> Flask:
         sms.NAME: sms.SmsTwin(dial, credentials["sms"], config.session_seconds, config.wording.get("sms")),
         social_protection.NAME: social_protection.SocialProtectionTwin(
             dial, credentials["social_protection"], config.session_seconds, config.wording.get("social_protection")
+        ),
+        social_insurance.NAME: social_insurance.SocialInsuranceTwin(
+            dial, credentials["social_insurance"], config.session_seconds, config.wording.get("social_insurance")
         ),
         generic.NAME: generic.GenericTwin(dial, credentials["generic"], config.keys),
     }
