@@ -73,8 +73,8 @@ class Intake:
         try:
             message = self._identify(envelope)  # 2
             permission = self._authorise(message)  # 3
-            self._validate(message, permission.service, envelope.attached)  # 4
-            return self._record(message, permission)  # 5
+            parsed = self._validate(message, permission.service, envelope.attached)  # 4
+            return self._record(message, permission, parsed)  # 5
         except Refused as problem:
             self.refuse(problem, envelope, message)
             raise
@@ -102,15 +102,17 @@ class Intake:
         return permission
 
     # 4. Validate: the payload against the contract of its service, attachments present
-    def _validate(self, message: Message, service: Service, attached: Sequence[AttachedFile]) -> None:
-        self._directory.current().contract_for(service).check_request(message.body, message.manifest.content_type)
+    def _validate(self, message: Message, service: Service, attached: Sequence[AttachedFile]) -> object:
+        contract = self._directory.current().contract_for(service)
+        parsed: object = contract.check_request(message.body, message.manifest.content_type)
         for file in attached:
             if file.content is not None:
                 self._attachments.add(file.reference.sha256, message.manifest.sender, [file.content])
         self._attachments.check_present(message.manifest)
+        return parsed
 
     # 5. Record: message, deliveries, outbox and evidence in one transaction
-    def _record(self, message: Message, permission: Permission) -> Acceptance:
+    def _record(self, message: Message, permission: Permission, parsed: object = None) -> Acceptance:
         service = permission.service
         receipt, leaf = self._evidence.accepted(message, utc_now())
         in_order = service.ordering is Ordering.DOSSIER and message.manifest.dossier is not None
@@ -126,7 +128,7 @@ class Intake:
                 ordering_key=message.manifest.dossier if in_order else None,
                 lease_until=lease_until,
                 quota_periods=quota_periods(permission.grant, message.received_at),
-                dossier_facts=self._said_of_dossiers(message, permission) if service.dossier is not None else (),
+                dossier_facts=self._said_of_dossiers(message, permission, parsed) if service.dossier else (),
             )
         )
         self._quotas.learn(recorded.quota_used)
@@ -147,7 +149,7 @@ class Intake:
             lease_until=lease_until,
         )
 
-    def _said_of_dossiers(self, message: Message, permission: Permission) -> tuple[DossierFact, ...]:
+    def _said_of_dossiers(self, message: Message, permission: Permission, parsed: object) -> tuple[DossierFact, ...]:
         manifest = message.manifest
         heard = Heard(
             accepted_at=message.received_at,
@@ -156,7 +158,7 @@ class Intake:
             dossier=manifest.dossier,
         )
         contract = self._directory.current().contract_for(permission.service)
-        return contract.dossier_facts(message.body, manifest.content_type, heard)
+        return contract.dossier_facts(message.body, manifest.content_type, heard, parsed)
 
     def refuse(self, problem: Refused, envelope: Envelope, message: Message | None = None) -> None:
         """Keep a refusal as evidence. Strangers' are kept at a bounded rate, so that nobody can fill the disk."""

@@ -207,9 +207,11 @@ class Ledger:
         self._statements.add_outbox.many(connection, outbox_rows)
         if attachment_rows:
             connection.execute(insert(exchange_attachments), attachment_rows)
-        for offset, (_, new) in enumerate(fresh):
-            if new.dossier_facts:
-                self._add_dossier_facts(connection, first_position + offset, new.dossier_facts)
+        said = [
+            (first_position + offset, new.dossier_facts) for offset, (_, new) in enumerate(fresh) if new.dossier_facts
+        ]
+        if said:
+            self._add_dossier_facts(connection, said)
         used = self._use_quota(connection, [new for _, new in fresh])
         for offset, (index, new) in enumerate(fresh):
             results[index] = Recorded(
@@ -218,12 +220,15 @@ class Ledger:
                 quota_used={period: used[period] for period in new.quota_periods},
             )
 
-    def _add_dossier_facts(self, connection: Connection, exchange_id: int, facts: Sequence[DossierFact]) -> None:
-        rows = [_dossier_row(exchange_id, number, fact) for number, fact in enumerate(facts)]
-        self._statements.add_dossier_event.many(connection, rows)
-        for fact in facts:
-            for alias in fact.aliases:
-                self._join_codes(connection, alias, fact.dossier, exchange_id)
+    def _add_dossier_facts(self, connection: Connection, said: Sequence[tuple[int, Sequence[DossierFact]]]) -> None:
+        self._statements.add_dossier_event.many(
+            connection,
+            [_dossier_row(exchange, number, fact) for exchange, facts in said for number, fact in enumerate(facts)],
+        )
+        for exchange, facts in said:
+            for fact in facts:
+                for alias in fact.aliases:
+                    self._join_codes(connection, alias, fact.dossier, exchange)
 
     def _join_codes(self, connection: Connection, alias: str, code: str, exchange_id: int) -> None:
         """Two codes are one dossier from now on, and so is all that either was joined to. Said again, nothing."""

@@ -221,30 +221,38 @@ class Contract:
         if self.reply.kind is not None and (self._spoken() | {self.provider_kind}) - {self.reply.kind, None}:
             _ = self.reply.is_bridgeable  # a reply that is not goes out as the provider wrote it
 
-    def check_request(self, body: bytes, content_type: str) -> None:
-        """The consumer's payload breaks neither its own schema nor, once translated, the provider's.
+    def check_request(self, body: bytes, content_type: str) -> Any:
+        """The consumer's payload breaks neither its own schema nor, once translated, the provider's. Returns what it
+        was read as, which is worth something only to :meth:`dossier_facts`.
 
         Raises SchemaViolation (payload-breaks-schema, payload-not-translatable, mapping-failed,
         mapped-payload-breaks-schema) and Malformed.
         """
-        self.request.validate(body, content_type)
+        parsed = self.request.validate(body, content_type)
         if self._adapts_requests:
             carried = self.for_provider(body, content_type) or Translated(body=body, content_type=content_type)
             try:
                 self.provider_request.validate(carried.body, carried.content_type)
             except SchemaViolation as problem:
                 raise SchemaViolation("mapped-payload-breaks-schema", errors=problem.errors) from None
+        return parsed
 
-    def dossier_facts(self, body: bytes, content_type: str, heard: Heard) -> tuple[DossierFact, ...]:
+    def dossier_facts(
+        self, body: bytes, content_type: str, heard: Heard, parsed: Any = None
+    ) -> tuple[DossierFact, ...]:
         """What a valid request says about dossiers; nothing where the service has no view, or cannot be read as JSON.
 
-        Never raises for what a payload holds: looking on is no reason to refuse.
+        ``parsed`` spares reading again what :meth:`check_request` has read. Never raises for what a payload holds:
+        looking on is no reason to refuse.
         """
         if self._dossier is None:
             return ()
         try:
-            if kind_of(content_type) is None:
+            kind = kind_of(content_type)
+            if kind is None:
                 return ()
+            if kind is Kind.JSON and isinstance(parsed, dict | list):
+                return self._dossier.read(parsed, heard)
             document = orjson.loads(self.request.translated(body, content_type, Kind.JSON))
         except (SchemaViolation, Malformed, orjson.JSONDecodeError):
             return ()

@@ -15,13 +15,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from registry.model import DossierView, ParcelView, PaymentView
 from schemas.codes import DOSSIER_STATUSES, LOCAL_STATUSES
 from schemas.date_format import DatePattern, read_date_pattern
 from schemas.identifiers import AgencyCode, DossierCode
+from schemas.moment import VIETNAM
 from schemas.problem import FieldError, Malformed
 
 #: Items of one message that are looked at; the portal's own batches have 10, catching up has some hundreds.
@@ -33,8 +34,11 @@ _NAME: Final = 200
 #: Most đồng that a payment may have: what a 64-bit column holds, a thousand times the country's budget.
 _MOST_DONG: Final = 2**63 - 1
 _DIGITS: Final = re.compile(r"[0-9]{1,19}")
-#: Dates outside are typing errors, and a database counts from 1970.
-_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+#: Dates before are typing errors, and a database counts from 1970.
+_EARLIEST_YEAR: Final = 1971
+#: The portal's and the payment platform's form, of which a dossier's message has three: read by hand, it costs a
+#: quarter of the general way (1 instead of 4 microseconds), which every message would pay for.
+_COMMONEST: Final = "yyyyMMddHHmmss"
 
 Pointer = tuple[str, ...]
 
@@ -84,6 +88,7 @@ class DossierReader:
         self._items = _pointer(view.items)
         self._aliases = tuple(_pointer(place) for place in view.aliases)
         self._patterns = _patterns(view.dates)
+        self._commonest_first = view.dates[:1] == (_COMMONEST,)
         self._statuses = _statuses(view.statuses)
         self._hands_over = view.holder if view.holder in ("sender", "receiver") else ""
         self._places = {
@@ -153,10 +158,22 @@ class DossierReader:
     def _date(self, value: Any) -> datetime | None:
         if value is None or value == "":
             return None
+        moment = _fourteen_digits(value) if self._commonest_first else None
         for pattern in self._patterns:
-            moment = pattern.read(value)
-            if moment is not None:
-                return moment if moment >= _EARLIEST else None
+            moment = moment or pattern.read(value)
+        return moment if moment is not None and moment.year >= _EARLIEST_YEAR else None
+
+
+def _fourteen_digits(value: Any) -> datetime | None:
+    """``20260423100000`` in Vietnam; None where it is no such moment, which the general way then says, too."""
+    if not (isinstance(value, str) and len(value) == 14 and value.isascii() and value.isdecimal()):
+        return None
+    try:
+        return datetime(
+            int(value[:4]), int(value[4:6]), int(value[6:8]), int(value[8:10]), int(value[10:12]), int(value[12:]),
+            tzinfo=VIETNAM,
+        )  # fmt: skip
+    except ValueError:
         return None
 
 

@@ -43,6 +43,7 @@ def upgrade() -> None:
         sa.Column("synchronises", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["exchange_id"], ["exchanges.id"]),
         sa.PrimaryKeyConstraint("exchange_id", "number"),
+        sqlite_with_rowid=False,
     )
     op.create_index("dossier_events_by_dossier", "dossier_events", ["dossier", "exchange_id", "number"])
     for name, (column, rows) in _PARTIAL.items():
