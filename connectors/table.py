@@ -21,6 +21,7 @@ from connectors.payment import PaymentConnector, PaymentReceiver
 from connectors.population import PopulationConnector
 from connectors.post import PostConnector
 from connectors.rest import RestConnector
+from connectors.result_store import ResultStoreConnector
 from connectors.sms import SmsConnector, SmsReceiver
 from connectors.soap import SoapConnector
 from connectors.social_protection import SocialProtectionConnector
@@ -36,6 +37,7 @@ CONNECTORS: dict[str, ConnectorFactory] = {
     "soap": SoapConnector,
     "national_portal": NationalPortalConnector,
     "national_portal_2025": NationalPortal2025Connector,
+    "result_store": ResultStoreConnector,
     "one_stop": OneStopConnector,
     "business_registry": BusinessRegistryConnector,
     "population": PopulationConnector,

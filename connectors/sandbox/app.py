@@ -34,6 +34,7 @@ from connectors.sandbox import (
     payment,
     population,
     post,
+    result_store,
     sms,
     social_insurance,
     social_protection,
@@ -98,6 +99,9 @@ def create_sandbox(config: SandboxConfig) -> Flask:
             credentials["national_portal_2025"],
             config.session_seconds,
             config.wording.get("national_portal_2025"),
+        ),
+        result_store.NAME: result_store.ResultStoreTwin(
+            dial, credentials["result_store"], config.session_seconds, config.wording.get("result_store")
         ),
         one_stop.NAME: one_stop.OneStopTwin(
             dial, credentials["one_stop"], config.session_seconds, config.wording.get("one_stop")
