@@ -20,8 +20,9 @@ from connectors.base import Answer, Incoming, PartnerCall, Reply
 from connectors.sandbox.app import Sandbox, SandboxConfig, create_sandbox
 from connectors.sms import SmsReceiver
 from connectors.sms_text import SmsLimits, SmsTemplate, characters, check_length, render
-from registry.model import Endpoint
-from schemas.identifiers import SystemCode
+from registry.model import Agency, DeliveryMode, Endpoint, Grant, Pattern, Service, System
+from schemas.identifiers import ServiceCode, SystemCode
+from schemas.message import Grade
 from schemas.moment import utc_now
 from schemas.problem import (
     Malformed,
@@ -32,6 +33,7 @@ from schemas.problem import (
     SchemaViolation,
 )
 from schemas.validation import compile_schema
+from tests.bus_world import MINISTRY, RECEIVER, ask, bus_world
 from tests.connector_contract import Binding, ConnectorContract, Rig, parcel_of
 from tests.loopback import Recorded, serving
 
@@ -400,6 +402,57 @@ def test_the_reply_becomes_one_line_of_plain_text(document: Any, text: str) -> N
 def test_a_failure_is_told_to_the_citizen_and_to_the_carrier(problem: Any, text: str) -> None:
     call = pushed()
     assert said(SmsReceiver().answer(call, received(call), problem)) == (problem.status, "FAILED", text)
+
+
+def test_through_the_bus_a_citizen_gets_an_answer_and_a_repeat_the_same_one(
+    tmp_path: Path, sandbox: tuple[Recorded, Sandbox]
+) -> None:
+    server, _ = sandbox
+    code = ServiceCode("dossier.status-query")
+    carrier, desk = SystemCode("G99.32/sms"), SystemCode(f"{RECEIVER}/tra-cuu")
+    inbound = {"carrier": "viettel", "inbound": {"receiver": RECEIVER}}
+    replied = json.loads((FOLDER / "dossier-status-query-reply.schema.json").read_bytes())
+    asked = json.loads((FOLDER / "dossier-status-query.schema.json").read_bytes())
+    with bus_world(tmp_path) as world:
+        world.register(
+            Agency(code=carrier.agency, name="Nhà mạng thử", parent=MINISTRY),
+            System(
+                code=carrier,
+                name="Nhà mạng thử",
+                mode=DeliveryMode.PUSH,
+                endpoint=Endpoint(connector="sms", url="http://127.0.0.1:9", secret="sms", settings=inbound),
+            ),
+            System(
+                code=desk,
+                name="Tra cứu",
+                mode=DeliveryMode.PUSH,
+                endpoint=Endpoint(connector="rest", url=f"{server.url}/sms/dossiers"),
+                receives=(code,),
+            ),
+            Service(
+                code=code,
+                version=1,
+                name="Tra cứu tình trạng hồ sơ",
+                owner=RECEIVER,
+                pattern=Pattern.REQUEST_REPLY,
+                grade=Grade.ATTESTED,
+                schema=asked,
+                reply_schema=replied,
+            ),
+            Grant(id="sms", service=code, grantee=carrier.agency),
+        )
+        world.bus.registry.put_secret("sms", world.bus.secrets.seal("sms", SECRET), "test")
+        with world.serving() as url:
+            call = pushed()
+            headers = {"Content-Type": "application/json", "Authorization": PROOF}
+            answers = [ask("POST", f"{url}/partners/{carrier}/mo", call.body, headers) for _ in range(2)]
+            stranger = ask("POST", f"{url}/partners/{carrier}/mo", call.body, {"Content-Type": "application/json"})
+        assert [answer.status for answer in answers] == [200, 200]
+        assert answers[0].body == answers[1].body
+        text = "Ho so H99.15-260423-0001: Dang xu ly. Ngay hen tra: 24/04/2026"
+        assert json.loads(answers[0].body) == {"result": "SUCCESSFUL", "receiver": "84900000001", "content": text}
+        assert (stranger.status, json.loads(stranger.body)["result"]) == (401, "FAILED")
+        assert world.rows()["exchanges"] == 1
 
 
 def test_members_of_another_carrier_are_a_setting() -> None:

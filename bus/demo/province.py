@@ -38,6 +38,8 @@ _SECRETS = {
     "one-stop": "one_stop",
     "business-registry": "business_registry",
     "population": "population",
+    "post": "post",
+    "sms": "sms",
     "social-insurance": "social_insurance",
     "social-protection": "social_protection",
     "driver-licence": "driver_licence",

@@ -5,6 +5,7 @@
     POST /sms/vinaphone             JSON, ``RQST`` → ``RPLY``; "0" is success
     POST /sms/viettel, GET ?wsdl    SOAP 1.1 wsCpMt; "1" is success
     POST /sms/lgsp/token, /sms/lgsp OAuth, then {content, sender, receiver, applicationTitle} → "SUCCESSFUL"
+    POST /sms/dossiers              stands in for the one-stop that a citizen's "HS <code>" is asked of
     GET  /_sandbox/sms/state        the outbox
 
 A repeat by request id (at the platform by Idempotency-Key) is one message. The error codes are this twin's own.
@@ -63,6 +64,7 @@ class SmsTwin:
         routes.post("/viettel")(self._viettel)
         routes.post("/lgsp/token")(self._token)
         routes.post("/lgsp")(self._lgsp)
+        routes.post("/dossiers")(self._status)
         app.register_blueprint(routes)
 
     def state(self) -> Mapping[str, Any]:
@@ -87,6 +89,16 @@ class SmsTwin:
 
     def _knows(self, user: object, password: object) -> bool:
         return same_secret(user, self._user) and same_secret(password, self._password)
+
+    # ---- The one-stop behind a citizen's question
+
+    def _status(self) -> Response:
+        return self._dial.apply(NAME, "dossiers", self._found, lambda _, text: _with_status(jsonify(error=text), 422))
+
+    def _found(self) -> Response:
+        given = request.get_json(silent=True, force=True)
+        code = given.get("MaHoSo") if isinstance(given, dict) else None
+        return jsonify({"MaHoSo": code, "TrangThai": "4", "NgayHenTra": "24/04/2026"})
 
     # ---- VinaPhone
 
