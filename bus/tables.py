@@ -282,6 +282,16 @@ process_inbox = Table(
     Column("service", Text, nullable=False),
 )
 
+#: By what else than its dossier a process knows its messages: a service and a value in its payload.
+process_keys = Table(
+    "process_keys",
+    metadata,
+    Column("service", Text, primary_key=True),
+    Column("value", Text, primary_key=True),
+    Column("process_id", Text, ForeignKey("processes.id"), primary_key=True),
+    Index("process_keys_by_process", "process_id"),
+)
+
 #: What a process did, for the trace.
 process_steps = Table(
     "process_steps",

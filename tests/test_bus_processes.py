@@ -236,6 +236,19 @@ def test_messages_of_other_dossiers_and_before_the_first_start_move_nothing(worl
     assert Journal(world.bus.store).newest(10) == []
 
 
+def test_a_notice_that_names_no_dossier_is_known_by_its_reference(world: World) -> None:
+    match = '<bpmn:extensionElements><lgsp:match value="/ref" fact="/fee/ref"/></bpmn:extensionElements>'
+    known = FLOW.replace('id="paid" messageRef="m2"/>', f'id="paid" messageRef="m2">{match}</bpmn:receiveTask>')
+    runner = Runner(world.bus, [read_definition(known.encode())])
+    _say(world, "fee.due", {"amount": 20000, "ref": "HP1"})
+    _say(world, "fee.paid", {"amount": 20000, "ref": "HP2"})
+    _run(runner)
+    assert _story(_process(world))[-1] == ("bill", "sent"), "another payment of the same dossier"
+    _say(world, "fee.paid", {"amount": 20000, "ref": "HP1"}, dossier="")
+    _run(runner)
+    assert _story(_process(world))[-2:] == [("paid", "received"), ("order", "sent")]
+
+
 def test_too_little_money_goes_on_waiting(world: World, runner: Runner) -> None:
     _say(world, "fee.due", {"amount": 20000})
     _say(world, "fee.paid", {"amount": 19999})

@@ -14,6 +14,8 @@
           </bpmn:extensionElements>
         </bpmn:sendTask>
         <bpmn:receiveTask id="delivered" messageRef="…"/>                waits for a message of the same dossier
+        <bpmn:receiveTask id="paid" messageRef="…">                      or for the one with this value
+          <bpmn:extensionElements><lgsp:match value="/MaThamChieu" fact="/fee/MaThamChieu"/></bpmn:extensionElements>
         <bpmn:boundaryEvent id="late" attachedToRef="delivered">         its deadline, an ISO 8601 duration
           <bpmn:timerEventDefinition><bpmn:timeDuration>P10D</bpmn:timeDuration></bpmn:timerEventDefinition>
         </bpmn:boundaryEvent>
@@ -92,6 +94,15 @@ class Sending:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """Which message a step takes: the one whose value is this fact, whether or not it names the dossier. Payment
+    platforms name their reference only."""
+
+    value_at: tuple[str, ...]
+    fact_at: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One element of the drawing."""
 
@@ -100,6 +111,7 @@ class Step:
     name: str = ""
     #: The service whose message it waits for.
     service: ServiceCode | None = None
+    match: Match | None = None
     sending: Sending | None = None
     #: A timer's duration as written.
     duration: str = ""
@@ -148,8 +160,9 @@ class Definition:
         return frozenset(step.service for step in self.steps.values() if step.service and step.kind is not Kind.START)
 
     @cached_property
-    def sent(self) -> tuple[Sending, ...]:
-        return tuple(step.sending for step in self.steps.values() if step.sending)
+    def matching(self) -> frozenset[tuple[ServiceCode, tuple[str, ...]]]:
+        """Services whose messages are also known by a value, and where in the payload it is."""
+        return frozenset((s.service, s.match.value_at) for s in self.steps.values() if s.service and s.match)
 
     @cached_property
     def undoing(self) -> frozenset[str]:
@@ -336,6 +349,8 @@ class _Reader:
                 self.fail(key, "must end its step (cancelActivity): reminders beside a step are not taken")
         if kind is Kind.CHOICE:
             facts["default"] = element.get("default", "")
+        if kind in (Kind.RECEIVE, Kind.CATCH):
+            facts["match"] = self._match(element, key)
         if kind is Kind.SEND:
             facts["sending"] = self._sending(element, key)
         self._check_events(key, kind, facts)
@@ -372,6 +387,16 @@ class _Reader:
             return ServiceCode(name)
         except Malformed:
             self.fail(key, "waits for a message whose name must be the code of a service")
+            return None
+
+    def _match(self, element: _Element, key: str) -> Match | None:
+        found = element.find(f"./{_bpmn('extensionElements')}/{{{OURS}}}match")
+        if found is None:
+            return None
+        try:
+            return Match(value_at=read_pointer(found.get("value", "")), fact_at=read_pointer(found.get("fact", "")))
+        except ValueError as error:
+            self.fail(key, f"lgsp:match: {error}")
             return None
 
     def _sending(self, element: _Element, key: str) -> Sending | None:

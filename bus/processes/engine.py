@@ -121,7 +121,7 @@ class Flow:
 
     def take(self, service: ServiceCode) -> list[str]:
         """Hand over a message: the steps that waited for it; none when nobody did."""
-        waiting = self._waiting_for(service)
+        waiting = self.waiting_for(service)
         if waiting:
             self._workflow.send_event(BpmnEvent(MessageEventDefinition(service)))
         return waiting
@@ -173,7 +173,8 @@ class Flow:
             if step is not None and step.kind is Kind.SEND:
                 yield task
 
-    def _waiting_for(self, service: ServiceCode) -> list[str]:
+    def waiting_for(self, service: ServiceCode) -> list[str]:
+        """The steps that a message of this service would move."""
         return [
             task.task_spec.name
             for task in self._tasks(TaskState.WAITING)

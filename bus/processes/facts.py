@@ -18,9 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bus.processes.journal import Claimed, Journal, Learnt
-from schemas.codec import read_json
-from schemas.problem import Malformed
+from bus.processes.journal import Claimed, Journal, Learnt, read_fact
 
 
 class Facts:
@@ -71,8 +69,4 @@ class Facts:
 
 
 def _value(one: Learnt, *, answer: bool) -> Any:
-    data = one.reply if answer else one.body
-    try:
-        return None if data is None else read_json(data)
-    except Malformed:  # XML, or nothing that can be read: known to have come, not what it says
-        return {}
+    return read_fact(one.reply if answer else one.body)

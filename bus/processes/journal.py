@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import uuid6
 
+from bus.processes.condition import find
 from bus.store import Store
 from bus.tables import (
     delivery_id,
@@ -31,12 +32,15 @@ from bus.tables import (
     process_cursor,
     process_definitions,
     process_inbox,
+    process_keys,
     process_steps,
     processes,
     replies,
 )
+from schemas.codec import read_json
 from schemas.identifiers import AgencyCode, DossierCode, MessageId, ServiceCode
 from schemas.moment import from_micros, to_micros
+from schemas.problem import Malformed
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -65,6 +69,8 @@ class Interest:
     source: bytes
     start: ServiceCode
     awaited: frozenset[ServiceCode]
+    #: Services whose messages are also known by a value, and where in the payload it stands.
+    matching: frozenset[tuple[ServiceCode, tuple[str, ...]]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +111,8 @@ class Progress:
     taken: Sequence[int] = ()
     events: Sequence[Event] = ()
     problem: Mapping[str, Any] | None = None
+    #: Services and values by which its messages are known besides the dossier.
+    keys: frozenset[tuple[str, str]] = frozenset()
     #: False while the turn goes on: the claim is kept.
     over: bool = True
 
@@ -182,19 +190,24 @@ class Journal:
         )
         if moved.rowcount != 1:  # another program has read them
             return 0
-        return sum(self._give(connection, row, interests, now) for row in rows if row.dossier is not None)
+        return sum(self._give(connection, row, interests, now) for row in rows)
 
     def _give(self, connection: Connection, row: Any, interests: Sequence[Interest], now: datetime) -> int:
         known = connection.execute(processes.select().where(processes.c.dossier == row.dossier)).all()
+        by_value = self._known_by_value(connection, row, interests)
         given = [
             process.id
-            for process in known
+            for process in (*known, *(other for other in by_value if other.dossier != row.dossier))
             if process.status in _OPEN
             and any(i.code == process.definition and row.service in i.awaited for i in interests)
         ]
         for interest in interests:
             # Once for a dossier: the notice that starts a process may come twice, under two ids as well.
-            if interest.start == row.service and all(process.definition != interest.code for process in known):
+            if (
+                row.dossier
+                and interest.start == row.service
+                and all(process.definition != interest.code for process in known)
+            ):
                 given.append(self._start(connection, interest, row.dossier, now))
         for process_id in given:
             connection.execute(
@@ -203,6 +216,17 @@ class Journal:
         if given:
             connection.execute(processes.update().where(processes.c.id.in_(given)).values(due_at=to_micros(now)))
         return len(given)
+
+    def _known_by_value(self, connection: Connection, row: Any, interests: Sequence[Interest]) -> Sequence[Any]:
+        """The processes that know this message by a value of its payload."""
+        places = {at for interest in interests for service, at in interest.matching if service == row.service}
+        if not places:
+            return ()
+        body = connection.execute(payloads.select().where(payloads.c.exchange_id == row.id)).first()
+        values = {key_text(find(read_fact(bytes(body.body) if body else None), at)) for at in places} - {""}
+        keys = process_keys.select().where(process_keys.c.service == row.service, process_keys.c.value.in_(values))
+        ids = {key.process_id for key in connection.execute(keys)}
+        return connection.execute(processes.select().where(processes.c.id.in_(ids))).all()
 
     def _start(self, connection: Connection, interest: Interest, dossier: str, now: datetime) -> str:
         of_version = process_definitions.select().where(
@@ -286,12 +310,22 @@ class Journal:
         if moved.rowcount != 1:
             return False
         self._write_events(connection, claimed.id, progress.events)
+        self._write_keys(connection, claimed.id, frozenset() if ended else progress.keys)
         done = process_inbox.delete().where(process_inbox.c.process_id == claimed.id)
         if ended:
             connection.execute(done)
         elif progress.taken:
             connection.execute(done.where(process_inbox.c.exchange_id.in_(progress.taken)))
         return True
+
+    def _write_keys(self, connection: Connection, process_id: str, keys: frozenset[tuple[str, str]]) -> None:
+        of_process = process_keys.c.process_id == process_id
+        known = {(row.service, row.value) for row in connection.execute(process_keys.select().where(of_process))}
+        for service, value in known - keys:
+            gone = process_keys.delete().where(process_keys.c.service == service, process_keys.c.value == value)
+            connection.execute(gone.where(of_process))
+        for service, value in keys - known:
+            connection.execute(process_keys.insert().values(service=service, value=value, process_id=process_id))
 
     def _write_events(self, connection: Connection, process_id: str, events: Sequence[Event]) -> None:
         last = connection.execute(
@@ -376,6 +410,19 @@ class Journal:
         with self._store.reading() as connection:
             rows = connection.execute(query if condition is None else query.where(condition)).all()
             return [_record(row, _events_of(connection, row.id)) for row in rows]
+
+
+def read_fact(data: bytes | None) -> Any:
+    """What a message says, as far as a process can read it: None when it is not there, nothing of other than JSON."""
+    try:
+        return None if data is None else read_json(data)
+    except Malformed:
+        return {}
+
+
+def key_text(value: Any) -> str:
+    """A value as messages are known by it: partners write the same reference as text and as number. Empty: none."""
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
 def _newest(connection: Connection) -> int:

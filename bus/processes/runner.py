@@ -21,10 +21,11 @@ from bus.assembly import Bus
 from bus.delivery import problem_facts
 from bus.logs import get_logger
 from bus.processes.catalogue import load_definitions, unfit
+from bus.processes.condition import find
 from bus.processes.definition import Definition, Step, read_definition
 from bus.processes.engine import MOST_VISITS, Engine, Flow
 from bus.processes.facts import Facts
-from bus.processes.journal import Claimed, Event, Interest, Journal, Progress, Status
+from bus.processes.journal import Claimed, Event, Interest, Journal, Progress, Status, key_text, read_fact
 from bus.processes.sending import Sender
 from schemas.identifiers import SystemCode
 from schemas.moment import utc_now
@@ -91,6 +92,7 @@ class Runner:
                         source=definition.source,
                         start=definition.start.service,
                         awaited=definition.awaited,
+                        matching=definition.matching,
                     )
                 )
         return fit
@@ -180,10 +182,14 @@ class _Turn:
             if steps:
                 del self._inbox[at]
                 self._taken.append(exchange_id)
+                if self.claimed.state is None:
+                    self._keep(due_at=None, over=False)  # known by its values before anything is sent that is answered
                 return True
         return False
 
     def _take_one(self, exchange_id: int, service: Any) -> list[str]:
+        if not self._fits(exchange_id, service):
+            return []
         steps = self._flow.take(service)
         for step in steps:
             # At an event-based gateway the message belongs to the event behind it.
@@ -191,6 +197,24 @@ class _Turn:
                 self._facts.learn(name, exchange_id)
                 self._note(name, "received", service=service, message_id=self.journal.message_id_of(exchange_id))
         return steps
+
+    def _fits(self, exchange_id: int, service: Any) -> bool:
+        """Is it the message that the waiting step means? One of the same service may be about another matter."""
+        waiting = [
+            self.engine.definition.steps[n] for at in self._flow.waiting_for(service) for n in self._named(at, service)
+        ]
+        matches = [step.match for step in waiting if step.match is not None]
+        if not matches:
+            return True
+        body = self.journal.learnt_from([exchange_id])[exchange_id].body
+        said = read_fact(body)
+        return all(key_text(find(said, m.value_at)) == key_text(find(self._facts(), m.fact_at)) != "" for m in matches)
+
+    def _keys(self) -> frozenset[tuple[str, str]]:
+        steps = [step for step in self.engine.definition.steps.values() if step.service and step.match]
+        facts = self._facts() if steps else {}
+        keys = {(str(s.service), key_text(find(facts, s.match.fact_at))) for s in steps if s.match is not None}
+        return frozenset(key for key in keys if key[1])
 
     def _named(self, step: str, service: Any) -> list[str]:
         definition = self.engine.definition
@@ -261,6 +285,7 @@ class _Turn:
                 taken=tuple(self._taken),
                 events=tuple(self._events),
                 problem=problem_facts(self._problem),
+                keys=self._keys(),
                 over=over,
             ),
         )

@@ -56,6 +56,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("process_id", "exchange_id"),
     )
     op.create_table(
+        "process_keys",
+        sa.Column("service", sa.Text(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.Column("process_id", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["process_id"], ["processes.id"]),
+        sa.PrimaryKeyConstraint("service", "value", "process_id"),
+    )
+    op.create_index("process_keys_by_process", "process_keys", ["process_id"])
+    op.create_table(
         "process_steps",
         sa.Column("process_id", sa.Text(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
@@ -71,5 +80,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for name in ("process_steps", "process_inbox", "processes", "process_cursor", "process_definitions"):
+    names = ("process_steps", "process_keys", "process_inbox", "processes", "process_cursor", "process_definitions")
+    for name in names:
         op.drop_table(name)
