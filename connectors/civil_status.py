@@ -48,11 +48,8 @@ with.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
-from importlib.resources import files
 from typing import Any, Final, Literal
 
 from connectors.base import Answer, Incoming, Outcome, Parcel, PartnerCall, Reply, message_id_of
@@ -72,6 +69,7 @@ from connectors.partner_json import (
 from connectors.rest import fixed_headers, kept
 from registry.model import Endpoint
 from schemas.codec import read_json, write_json
+from schemas.codes import LOCAL_STATUSES
 from schemas.identifiers import AgencyCode, DossierCode, ServiceCode
 from schemas.message import Receipt
 from schemas.problem import (
@@ -254,7 +252,7 @@ class CivilStatusReceiver:
         if not isinstance(notice, dict):
             raise Malformed("partner-notice-invalid", member="(root)")
         number, status = _text(notice, "soHoSoLT"), _text(notice, "trangThai")
-        if status not in statuses()["lienThong"]:
+        if status not in LOCAL_STATUSES["birth-group"].national:
             raise Malformed("partner-notice-invalid", member="trangThai")
         result = notice.get("ketQuaXuLy")
         if result not in (None, "") and not (isinstance(result, str) and isinstance(_json_or_none(result), dict)):
@@ -284,20 +282,6 @@ class CivilStatusReceiver:
             "errorDescription": f"{name}: {problem.detail('vi')}",
         }
         return _answer(told, 503 if problem.retryable else 200)
-
-
-@cache
-def statuses() -> Mapping[str, Mapping[str, Mapping[str, str]]]:
-    """The ministry's lists of statuses: list → code → ``meaning`` and the ``national`` status (1–10), where there is
-    one. The lists are data: ``schemas/partners/civil_status/statuses.json``."""
-    text = files("schemas").joinpath("partners", "civil_status", "statuses.json").read_text("utf-8")
-    lists: dict[str, dict[str, dict[str, str]]] = json.loads(text)
-    return lists
-
-
-def national_status(which: str, code: object) -> str:
-    """The national status for a code of one of the lists; empty where the list has none for it."""
-    return statuses()[which].get(code_text(code), {}).get("national", "")
 
 
 def _text(notice: Mapping[str, Any], member: str) -> str:

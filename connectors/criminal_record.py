@@ -46,10 +46,7 @@ Endpoint settings: ``token_path``, ``paths`` (operation → path; a space in one
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
-from importlib.resources import files
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -249,24 +246,6 @@ class CriminalRecordReceiver:
     def refuse(self, call: PartnerCall, problem: Problem) -> Answer:
         """ "03" where the same call may succeed later, else "01"."""
         return _answer("03" if problem.retryable else "01", problem.detail("vi"))
-
-
-@cache
-def statuses() -> Mapping[str, Mapping[str, str]]:
-    """DEC_STATUS_ID → ``meaning`` and the ``national`` status (1–10); data of this partner's folder."""
-    text = files("schemas").joinpath("partners", "criminal_record", "statuses.json").read_text("utf-8")
-    codes: dict[str, dict[str, str]] = json.loads(text)
-    return codes
-
-
-def national_status(code: object) -> str:
-    """The national status for a DEC_STATUS_ID; empty where there is none."""
-    return statuses().get(code_text(code), {}).get("national", "")
-
-
-def acknowledgement_of(listed: Sequence[Mapping[str, Any]], info_type: int) -> dict[str, Any]:
-    """The payload of ``criminal-record.acknowledge`` for items of a list, to be sent once they are saved."""
-    return {"declarationId": ";".join(code_text(item["DECLARATION_ID"]) for item in listed), "infoType": info_type}
 
 
 def _dossier(code: str) -> DossierCode | None:

@@ -20,12 +20,11 @@ from connectors.civil_status import (
     OPERATIONS,
     STATUS_SERVICE,
     CivilStatusReceiver,
-    national_status,
-    statuses,
 )
 from connectors.sandbox.app import Sandbox, SandboxConfig, create_sandbox
 from connectors.sandbox.civil_status import ERRORS
 from registry.model import DeliveryMode, Endpoint, Grant, Pattern, Service, System
+from schemas.codes import LOCAL_STATUSES
 from schemas.identifiers import SystemCode
 from schemas.message import Grade
 from schemas.moment import utc_now
@@ -291,7 +290,7 @@ class TestJoint(CivilStatusContract):
         rig.deliver(parcel_of("civil-status.joint-register", joint(nksNgaySinh="30/02/2026")))
         value = ask(rig, "status", maDonVi=99001, maHoSo=code(1))["value"]
         assert value == {"trangThai": "2", "noiDung": "Thông tin cần xác minh"}
-        assert national_status("traTrangThaiHoSo", value["trangThai"]) == "5"
+        assert LOCAL_STATUSES["civil-status"].national[value["trangThai"]] == "5"
 
     @pytest.mark.parametrize("changes", [{"meLoaiCuTru": 0}, {"meLoaiCuTru": "0"}])
     def test_a_residence_of_kind_zero_is_refused_by_the_schema_and_by_the_ministry(
@@ -309,19 +308,6 @@ class TestJoint(CivilStatusContract):
         rig.deliver(parcel_of("civil-status.joint-register", joint(2, nksGioiTinh="1", nksNgaySinh="01/02/2025")))
         numbers = [hand(rig, "cap-so", maHoSo=code(number))["soDinhDanh"] for number in (1, 2)]
         assert [number[:6] for number in numbers] == ["099326", "099225"]
-
-
-# ---- Lists of statuses
-
-
-def test_every_status_that_means_something_has_a_national_status() -> None:
-    for codes in statuses().values():
-        for entry in codes.values():
-            assert entry["meaning"]
-            assert entry.get("national", "1") in {str(number) for number in range(1, 11)}
-    assert set(statuses()["lienThong"]) == set("1234567")
-    assert [national_status("lienThong", number) for number in (1, "4", 6)] == ["1", "9", "3"]
-    assert national_status("traTrangThaiHoSo", 0) == national_status("traTrangThaiHoSo", 99) == ""
 
 
 # ---- The ministry calls us
