@@ -42,7 +42,8 @@ Quirks kept here and nowhere else:
 - The security code is a secret inside a document: it is written into and cut out of the bytes, and every other byte
   stays. What is recorded and delivered has no trace of it.
 - Amounts of land tax pass 2,147,483,647 đồng (P31): nothing here reads them.
-- A report that comes twice is one message: the same operation, receipt number and content.
+- A report that comes twice is one message: the same operation, receipt number and bytes but for the code. There is no
+  number of a report to go by, and a dossier moves more than once.
 - ``Result`` goes out as 1 or 0: one client declares it a number, and those that want a boolean read a number too.
 """
 
@@ -74,7 +75,7 @@ from connectors.partner_json import (
 )
 from connectors.rest import fixed_headers, kept
 from registry.model import Endpoint
-from schemas.codec import canonical_json, read_content_type, read_json, write_json
+from schemas.codec import read_content_type, read_json, write_json
 from schemas.identifiers import AgencyCode, DossierCode, ServiceCode
 from schemas.message import sha256_hex
 from schemas.problem import (
@@ -212,7 +213,7 @@ class LandReceiver:
         if not isinstance(service, str):
             raise Malformed("partner-call-unknown")
         number = document.get("SoBienNhan") or document.get("MaHoSo")
-        if not isinstance(number, str):
+        if not isinstance(number, str) or not number:
             raise Malformed("partner-call-incomplete", member="SoBienNhan")
         body = without_member(call.body, PROOF)
         return Incoming(
@@ -220,7 +221,7 @@ class LandReceiver:
             receivers=_receivers(inbound),
             body=body,
             content_type="application/json",
-            message_id=message_id_of(call.system, service, number, sha256_hex(canonical_json(read_json(body)))),
+            message_id=message_id_of(call.system, service, number, sha256_hex(body)),
             dossier=_dossier(document),
         )
 

@@ -16,13 +16,15 @@ from urllib.parse import urlencode
 import pytest
 import requests
 
+from bus.web.app import create_app
 from connectors.base import Answer, Incoming, PartnerCall, Receiver, Reply
 from connectors.land import PROOF, REPORTS, LandReceiver, judged
 from connectors.partner_json import with_member, without_member
 from connectors.sandbox.app import Sandbox, SandboxConfig, create_sandbox
-from registry.model import Endpoint
+from registry.model import DeliveryMode, Endpoint, Grant, Pattern, Service, System
 from schemas.codec import read_json
-from schemas.identifiers import SystemCode
+from schemas.identifiers import ServiceCode, SystemCode
+from schemas.message import Grade
 from schemas.problem import (
     InternalFailure,
     Malformed,
@@ -32,6 +34,7 @@ from schemas.problem import (
     SchemaViolation,
 )
 from schemas.validation import compile_schema
+from tests.bus_world import MINISTRY, RECEIVER, World, ask, bus_world
 from tests.connector_contract import Binding, ConnectorContract, Rig, parcel_of
 from tests.loopback import serving
 
@@ -39,6 +42,8 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "schemas" / "partners" / "land"
 CODE = "ma-bao-mat-thu-nghiem"
 SYSTEM = SystemCode("G99.13/dat-dai")
+OFFICE = SystemCode(f"{MINISTRY}/dat-dai")
+JSON = {"Content-Type": "application/json"}
 NOW = datetime(2026, 4, 23, 3, 0, tzinfo=UTC)
 
 
@@ -225,7 +230,7 @@ def test_a_report_that_comes_twice_is_one_message(receiver: Receiver) -> None:
     document = {**example("moved"), "SecurityCode": CODE}
     first = received(receiver, call("LuanChuyen", document))
     later = NOW + timedelta(hours=3)
-    again = received(receiver, call("LuanChuyen", json.dumps(document, indent=2).encode(), received_at=later))
+    again = received(receiver, call("LuanChuyen", with_member(first.body, PROOF, CODE), received_at=later))
     assert again.message_id == first.message_id
     others = [
         call("KetThuc", document),
@@ -347,6 +352,47 @@ def test_the_answer_says_taken_only_for_what_is_recorded(receiver: Receiver) -> 
     lost = receiver.answer(made, incoming, InternalFailure("internal"))
     assert lost.status == 500
     assert json.loads(lost.body)["Result"] == 0
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    services = [ServiceCode(f"land.{name}") for name in ("moved", "tax-notice")]
+    with bus_world(tmp_path) as made:
+        settings = {"inbound": {"receivers": [RECEIVER]}}
+        land = Endpoint(connector="land", url="http://127.0.0.1:9", secret="land", settings=settings)
+        made.register(
+            System(code=OFFICE, name="Đất đai", mode=DeliveryMode.PUSH, endpoint=land, receives=tuple(services)),
+            *(
+                Service(
+                    code=service,
+                    version=1,
+                    name=service,
+                    owner=MINISTRY,
+                    pattern=Pattern.ONE_WAY,
+                    grade=Grade.ATTESTED,
+                    schema=json.loads((EXAMPLES / f"{service.removeprefix('land.')}.schema.json").read_bytes()),
+                )
+                for service in services
+            ),
+            *(Grant(id=f"g{at}", service=service, grantee=MINISTRY) for at, service in enumerate(services)),
+        )
+        made.bus.registry.put_secret("land", made.bus.secrets.seal("land", SECRET), "test")
+        yield made
+
+
+def test_the_bus_records_a_report_once_without_its_code(world: World) -> None:
+    notice = json.dumps({**example("tax-notice"), "SecurityCode": CODE}, ensure_ascii=False).encode()
+    with serving(create_app(world.bus)) as server:
+        base = f"{server.url}/partners/{OFFICE}"
+        said = [requests.post(f"{base}/ThongBaoThue", data=notice, headers=JSON, timeout=10) for _ in range(3)]
+        bad = requests.post(f"{base}/ThongBaoThue", data=notice.replace(CODE.encode(), b"x"), headers=JSON, timeout=10)
+        wrong = requests.post(f"{base}/LuanChuyen", json={"SoBienNhan": "", "SecurityCode": CODE}, timeout=10)
+        fetched = ask("GET", f"{server.url}/v1/inbox?wait=5", headers=world.bearer("H99.16/kho"))
+    assert [(answer.status_code, answer.json()["Result"]) for answer in said] == [(200, 1)] * 3
+    assert [(answer.status_code, answer.json()["Result"]) for answer in (bad, wrong)] == [(401, 0), (400, 0)]
+    (delivery,) = fetched.json["deliveries"]
+    assert world.rows()["exchanges"] == 1
+    assert CODE not in json.dumps(delivery)
 
 
 @pytest.mark.parametrize(
