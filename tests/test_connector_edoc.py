@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from lxml import etree
 from signxml import XMLSigner
 
@@ -21,7 +24,8 @@ from connectors.edoc import EdocConnector, agencies_of, sealed_headers
 from connectors.http import HttpClient
 from connectors.sandbox.app import Sandbox, SandboxConfig, create_sandbox
 from connectors.sandbox.edoc import EdocTwin
-from registry.model import Endpoint
+from registry.contract import Contract, Kind
+from registry.model import Endpoint, Pattern, Service
 from schemas.edxml import (
     NAMESPACE,
     Document,
@@ -33,13 +37,15 @@ from schemas.edxml import (
     unpack,
     write_edxml,
 )
+from schemas.identifiers import AgencyCode, ServiceCode
 from schemas.moment import utc_now
-from schemas.problem import InvalidReply, ProviderFailure, ProviderRejected, ProviderUnavailable
+from schemas.problem import InvalidReply, ProviderFailure, ProviderRejected, ProviderUnavailable, SchemaViolation
 from security.keys import SigningKey
 from tests.connector_contract import Binding, ConnectorContract, Rig, parcel_of
 from tests.loopback import serving
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "schemas" / "partners" / "edoc"
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "schemas" / "partners" / "edoc"
 XML = "application/xml"
 
 
@@ -465,3 +471,84 @@ class TestSignatures:
 def _waiting(rig: Rig) -> list[dict[str, str]]:
     rows: list[dict[str, str]] = json.loads(ask(rig, "edoc.received").body)["data"]
     return rows
+
+
+# ---- The demonstration, and the manual
+
+
+def province_service(code: str) -> Service:
+    """A service as the demonstration's province registers it."""
+    text = (ROOT / "bus" / "demo" / "province.yaml").read_text("utf-8").replace("{schemas}", str(ROOT / "schemas"))
+    for facts in yaml.safe_load_all(text):
+        if facts["kind"] == "Service" and facts["code"] == code:
+            for name in ("schema", "reply_schema"):
+                if name in facts:
+                    path = Path(facts[name]["file"])
+                    facts[name] = path.read_text("utf-8") if path.suffix == ".xsd" else json.loads(path.read_bytes())
+            return Service(
+                code=ServiceCode(facts["code"]),
+                version=1,
+                name=facts["name"],
+                owner=AgencyCode(facts["owner"]),
+                pattern=Pattern(facts["pattern"]),
+                content_types=tuple(facts.get("content_types", ["application/json"])),
+                schema=facts.get("schema"),
+                reply_schema=facts.get("reply_schema"),
+                element=facts.get("element", ""),
+            )
+    raise LookupError(code)
+
+
+class TestProvince:
+    @pytest.mark.parametrize("name", ["document", "recall", "update", "replacement", "status"])
+    def test_packets_are_taken_at_the_door(self, name: str) -> None:
+        body = (EXAMPLES / f"{name}.example.xml").read_bytes()
+        Contract(province_service("edoc.send")).check_request(body, XML)
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            packet(subject="x" * 501),
+            packet(due_date="23/04/2026"),
+            packet(receivers=(Organization(organ_id="1.2.3.4.5"),)),
+            packet(other_info=replace(example().other_info, priority="5")),
+            (EXAMPLES / "incoming-old.example.xml").read_bytes(),
+        ],
+    )
+    def test_others_are_refused_there_and_need_not_be_accepted_first(self, body: bytes) -> None:
+        with pytest.raises(SchemaViolation):
+            Contract(province_service("edoc.send")).check_request(body, XML)
+
+    def test_a_signed_packet_is_taken(self) -> None:
+        Contract(province_service("edoc.send")).check_request(signed(packet(), SigningKey.generate()), XML)
+
+    @once
+    def test_answers_reach_the_consumer(self, rig: Rig) -> None:
+        for row in _waiting(rig):
+            reply = ask(rig, "edoc.receive", {"docId": row["docId"]})
+            contract = Contract(province_service("edoc.receive"))
+            assert contract.for_consumer(reply.body, reply.content_type, Kind.JSON) is None
+        reply = ask(rig, "edoc.agencies")
+        contract = Contract(province_service("edoc.agencies"))
+        assert contract.for_consumer(reply.body, reply.content_type, Kind.JSON) is None
+
+
+@once
+def test_the_commands_of_the_manual_ask_the_twin(rig: Rig) -> None:
+    page = (ROOT / "docs" / "partners" / "edoc.md").read_text("utf-8")
+    (commands,) = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    name, _, password = rig.secret.decode().partition(":")
+    said = subprocess.run(
+        ["sh", "-euc", commands.replace("http://127.0.0.1:8090", rig.server.url)],
+        env={"PATH": os.environ["PATH"], "NAME": name, "PASSWORD": password},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    ).stdout
+    sent, statuses, waiting, agencies = (json.loads(f"{{{part}}}") for part in said[1:-1].split("}{"))
+    assert sent["success"] is True
+    assert [row["status"] for row in statuses["data"]] == ["done", "done"]
+    assert waiting["count"] == 2
+    assert agencies["data"][1]["code102"] == "000.00.15.H99"

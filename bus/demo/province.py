@@ -38,6 +38,7 @@ _SECRETS = {
     "one-stop": "one_stop",
     "business-registry": "business_registry",
     "population": "population",
+    "edoc": "edoc",
     "post": "post",
     "sms": "sms",
     "social-insurance": "social_insurance",
