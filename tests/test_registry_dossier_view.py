@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from sqlalchemy import create_engine
 
 from registry.changes import plan_changes
 from registry.contract import Contract
 from registry.directory import Directory
 from registry.dossier_view import MAX_ITEMS, DossierFact, DossierReader, Heard
 from registry.manifests import document_of, parse_manifest, plan
-from registry.model import Agency, DossierView, ParcelView, Pattern, PaymentView, Service, Stage
-from registry.store import RegistryStore
+from registry.model import (
+    Agency,
+    DossierView,
+    ParcelView,
+    Pattern,
+    PaymentView,
+    Service,
+    Stage,
+    dossier_view_from,
+)
+from registry.store import RegistryStore, metadata
 from schemas.identifiers import AgencyCode, DossierCode, ServiceCode
 from schemas.moment import VIETNAM
 from schemas.problem import Malformed
 
+ROOT = Path(__file__).resolve().parent.parent
 NOW = datetime(2026, 4, 23, 5, 0, tzinfo=UTC)
 HEARD = Heard(accepted_at=NOW, sender="H99.15", receiver="G99", dossier=DossierCode("H99.20-260423-0009"))
 CODE = "H99.15-260423-0001"
@@ -190,6 +204,34 @@ def test_a_payload_in_xml_is_read_by_the_names_of_its_schema() -> None:
     assert contract.dossier_facts(b"%PDF", "application/pdf", HEARD) == ()
 
 
+@pytest.mark.parametrize(
+    "code, example, said",
+    [
+        ("dossier.transfer", "examples/dossier", {"status": "2", "holder": "G99", "channel": "2", "unit": "H99.15"}),
+        (
+            "dossier.sync",
+            "partners/national_portal/dossier-sync.example",
+            {"procedure": "1.001193", "synchronises": True},
+        ),
+        (
+            "dossier.progress",
+            "partners/national_portal/dossier-progress.example",
+            {"unit": "H99.15", "synchronises": False},
+        ),
+        ("payment.init", "partners/payment/payment-init.example", {"amount": 150_000, "payment_state": "requested"}),
+        ("payment.notice", "partners/payment/payment-notice.example", {"amount": 150_000, "payment_state": "paid"}),
+    ],
+)
+def test_the_demonstration_s_views_understand_the_recorded_examples(
+    code: str, example: str, said: dict[str, Any]
+) -> None:
+    documents = yaml.safe_load_all((ROOT / "bus" / "demo" / "province.yaml").read_text("utf-8"))
+    registered = next(each for each in documents if each["kind"] == "Service" and each["code"] == code)
+    payload = json.loads((ROOT / "schemas" / f"{example}.json").read_text("utf-8"))
+    (fact, *_) = DossierReader(dossier_view_from(registered["dossier"])).read(payload, HEARD)
+    assert {name: getattr(fact, name) for name in said} == said
+
+
 # ── in the registry ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 MANIFEST = """
@@ -236,11 +278,7 @@ def test_a_view_may_change_when_the_contract_no_longer_can(registry_store: Regis
 
 
 @pytest.fixture
-def registry_store(tmp_path: Any) -> Any:
-    from sqlalchemy import create_engine
-
-    from registry.store import metadata
-
+def registry_store(tmp_path: Path) -> Iterator[RegistryStore]:
     engine = create_engine(f"sqlite:///{tmp_path / 'registry.db'}")
     metadata.create_all(engine)
     yield RegistryStore(engine)

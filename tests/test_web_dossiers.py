@@ -131,6 +131,24 @@ def test_a_payload_that_says_nothing_is_taken_all_the_same(world: World, url: st
     assert (document["messages"][0]["message_id"], document["status"]) == (message_id, None)
 
 
+def test_a_payment_s_notice_that_names_only_the_reference_is_the_dossier_s(world: World, url: str) -> None:
+    """As the demonstration's province declares it: the reference is another name of the dossier."""
+    asked = DossierView(
+        code="/MaHoSo", aliases=("/Ma",), payment=PaymentView(reference="/Ma", states={"": "requested"})
+    )
+    told = DossierView(code="/Ma", payment=PaymentView(amount="/SoTien", reference="/Ma", states={"": "paid"}))
+    facts: dict[str, Any] = {"version": 1, "name": "Thử", "owner": AgencyCode("H99"), "pattern": Pattern.ONE_WAY}
+    for code, view in (("payment.ask", asked), ("payment.tell", told)):
+        service = Service(code=ServiceCode(code), dossier=view, **facts)
+        world.register(service, Grant(id=code, service=service.code, grantee=SENDER))
+    send(world, {"Ma": "HP0001260423100001", "MaHoSo": CODE}, "payment.ask", dossier="")
+    send(world, {"Ma": "HP0001260423100001", "SoTien": "150000"}, "payment.tell", dossier="")
+    document = ask("GET", f"{url}/v1/dossiers/{CODE}", headers=world.bearer()).json
+    (payment,) = document["payments"]
+    assert (payment["amount"], payment["state"], len(payment["message_ids"])) == (150_000, "paid", 2)
+    assert (len(document["messages"]), document["unit"]) == (2, "H99.15")
+
+
 # ── lgsp trace ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
