@@ -15,7 +15,8 @@ Services ``result.search`` and ``result.file``: payloads and answers go as they 
 nothing. Nothing found is an answer; codes that mean it are the setting ``answer_codes``.
 
 Settings: ``login_path``, ``search_path``, ``file_path``, the destination (:mod:`connectors.adapter`),
-``session_header`` (``Authorization``, then as a bearer token), ``answer_codes``, ``retry_codes``. The secret is ``username:password``.
+``session_header`` (``Authorization``, then as a bearer token), ``answer_codes``, ``retry_codes``. The secret is
+``username:password``.
 """
 
 from __future__ import annotations

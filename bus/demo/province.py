@@ -32,9 +32,11 @@ from security.tokens import hash_secret, new_secret, verify_secret
 SIGNING = (SystemCode("G99/cong-dvc"), SystemCode("H99.15/mot-cua"), SystemCode("H99.20/van-thu"))
 #: A member that does not sign yet: it earns a token with its client secret.
 WITHOUT_KEY = SystemCode("H99.15/bao-cao")
-#: Sealed secret → twin that it logs in to.
+#: Sealed secret → twin that it logs in to; a second one is what that partner logs in to the bus with.
 _SECRETS = {
-    "national-portal": "national_portal",
+    "national-portal": "national_portal national_portal_inbound",
+    "national-portal-2025": "national_portal_2025",
+    "result-store": "result_store",
     "one-stop": "one_stop",
     "business-registry": "business_registry",
     "population": "population",
@@ -107,8 +109,9 @@ def running_province(settings: Settings) -> Iterator[Province]:
         credentials = open_credentials(settings.sandbox_credentials_path)
         _register(bus, settings, members)
         _give_client_secret(bus, members / f"{file_name(WITHOUT_KEY)}.secret")
-        for name, twin in _SECRETS.items():
-            bus.registry.put_secret(name, bus.secrets.seal(name, credentials[twin].encode()), "demo")
+        for name, twins in _SECRETS.items():
+            secret = "\n".join(credentials[twin] for twin in twins.split()).encode()
+            bus.registry.put_secret(name, bus.secrets.seal(name, secret), "demo")
         processes = {
             name: stack.enter_context(_process(name, module, settings))
             for name, module in (
