@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
+from typing import Any
 
 from connectors.base import PartnerCall
 from schemas.codec import read_json
-from schemas.problem import NotIdentified, Problem
+from schemas.identifiers import AgencyCode
+from schemas.problem import Malformed, NotIdentified, Problem, ProviderUnavailable
 
 
 def login_of(secret: bytes | None) -> bytes | None:
@@ -30,6 +32,15 @@ def prove(call: PartnerCall, header: str, secret: bytes | None) -> None:
     expected = _parts(secret).get("callback", "")
     if not expected or not hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode()):
         raise NotIdentified("partner-proof-wrong")
+
+
+def receiver_of(inbound: Mapping[str, Any]) -> AgencyCode:
+    """The agency that takes the partner's messages, by the endpoint's setting ``inbound``. Raises ProviderUnavailable
+    where it is missing: an operator's matter, and the partner may come again."""
+    try:
+        return AgencyCode(inbound.get("receiver"))
+    except Malformed:
+        raise ProviderUnavailable("endpoint-invalid", setting="inbound") from None
 
 
 def _parts(secret: bytes | None) -> Mapping[str, str]:

@@ -53,7 +53,7 @@ from dataclasses import replace
 from typing import Any, Final, Literal
 
 from connectors.base import Answer, Incoming, Outcome, Parcel, PartnerCall, Reply, message_id_of
-from connectors.callbacks import login_of, prove
+from connectors.callbacks import login_of, prove, receiver_of
 from connectors.http import HttpClient, check_status
 from connectors.oauth2 import TokenCalls, place
 from connectors.partner_json import (
@@ -70,7 +70,7 @@ from connectors.rest import fixed_headers, kept
 from registry.model import Endpoint
 from schemas.codec import read_json, write_json
 from schemas.codes import LOCAL_STATUSES
-from schemas.identifiers import AgencyCode, DossierCode, ServiceCode
+from schemas.identifiers import DossierCode, ServiceCode
 from schemas.message import Receipt
 from schemas.problem import (
     InvalidReply,
@@ -259,7 +259,7 @@ class CivilStatusReceiver:
             raise Malformed("partner-notice-invalid", member="ketQuaXuLy")
         return Incoming(
             service=STATUS_SERVICE,
-            receivers=(AgencyCode(inbound.get("receiver")),),
+            receivers=(receiver_of(inbound),),
             body=call.body,
             content_type="application/json",
             message_id=message_id_of(call.system, number, status, _text(notice, "thoiGianThucHien")),

@@ -47,11 +47,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import quote
 
 from connectors.base import Answer, Incoming, Outcome, Parcel, PartnerCall, Reply, message_id_of
-from connectors.callbacks import login_of, prove
+from connectors.callbacks import login_of, prove, receiver_of
 from connectors.http import Deadline, HttpClient, check_status
 from connectors.oauth2 import TokenCalls, place
 from connectors.partner_json import (
@@ -67,7 +68,7 @@ from connectors.partner_json import (
 from connectors.rest import fixed_headers, kept
 from registry.model import Endpoint
 from schemas.codec import read_json, write_json
-from schemas.identifiers import AgencyCode, DossierCode, ServiceCode
+from schemas.identifiers import DossierCode, ServiceCode
 from schemas.message import Receipt
 from schemas.problem import InvalidReply, Malformed, NotFound, Problem, ProviderRejected, ProviderUnavailable
 
@@ -108,24 +109,16 @@ class CriminalRecordConnector:
         if operation not in VNEID_PATHS:
             return kept(judged(self._post(operation, parcel.body, parcel, endpoint, secret), operation, endpoint))
         deadline = Deadline(endpoint.timeout_seconds)
-        replies = [
-            judged_by_code(self._post(operation, body, parcel, endpoint, secret, deadline), endpoint)
-            for body in batches(parcel.body, payload, _batch_size(endpoint))
-        ]
+        replies = []
+        for body in batches(parcel.body, payload, _batch_size(endpoint)):
+            within = replace(endpoint, timeout_seconds=deadline.remaining())
+            replies.append(judged_by_code(self._post(operation, body, parcel, within, secret), endpoint))
         return kept(replies[-1])
 
     def close(self) -> None:
         self._http.close()
 
-    def _post(
-        self,
-        operation: str,
-        body: bytes,
-        parcel: Parcel,
-        endpoint: Endpoint,
-        secret: bytes | None,
-        deadline: Deadline | None = None,
-    ) -> Reply:
+    def _post(self, operation: str, body: bytes, parcel: Parcel, endpoint: Endpoint, secret: bytes | None) -> Reply:
         url = f"{endpoint.url.rstrip('/')}/{_path(operation, endpoint)}"
         headers = {
             **fixed_headers(endpoint),
@@ -137,8 +130,7 @@ class CriminalRecordConnector:
 
         def call(authorization: str, seconds: float) -> Reply:
             own = {**headers, "Authorization": authorization}
-            left = min(seconds, deadline.remaining()) if deadline else seconds
-            return self._http.request("POST", url, headers=own, body=body, timeout_seconds=left)
+            return self._http.request("POST", url, headers=own, body=body, timeout_seconds=seconds)
 
         return check_status(
             self._calls.make(
@@ -230,7 +222,7 @@ class CriminalRecordReceiver:
             raise Malformed("partner-notice-invalid", member="maHoSoMCDT")
         return Incoming(
             service=SUBMITTED_SERVICE,
-            receivers=(AgencyCode(inbound.get("receiver")),),
+            receivers=(receiver_of(inbound),),
             body=call.body,
             content_type="application/json",
             message_id=message_id_of(call.system, code, hashlib.sha256(call.body).hexdigest()),

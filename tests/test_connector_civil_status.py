@@ -364,7 +364,7 @@ def test_a_status_that_comes_twice_is_one_message_and_another_one_is_not() -> No
     assert received(notice()).message_id == first.message_id
     later = {"trangThai": "3"}, {"thoiGianThucHien": "23/04/2026 15:00:00"}, {"soHoSoLT": "LT-0002"}
     assert len({first.message_id, *(received(notice(**change)).message_id for change in later)}) == 4
-    assert received(notice(trangThai=2)).message_id == first.message_id
+    assert received(notice(trangThai=2)).message_id == first.message_id  # both spellings of a code are alive (P4)
 
 
 def test_a_dossier_that_the_ministry_names_in_its_own_way_is_no_dossier_of_ours() -> None:
@@ -433,6 +433,14 @@ def test_what_cannot_be_read_is_refused_in_the_ministrys_own_form(body: Any) -> 
 def test_other_addresses_are_nobodys(changes: dict[str, str]) -> None:
     with pytest.raises(NotFound):
         received(notice(), **changes)
+
+
+@pytest.mark.parametrize("inbound", [{}, {"receiver": None}, {"receiver": "h99"}])
+def test_where_nobody_takes_the_message_the_caller_comes_again(inbound: dict[str, Any]) -> None:
+    endpoint = replace(ENDPOINT, settings={"inbound": inbound})
+    with pytest.raises(ProviderUnavailable) as caught:
+        CivilStatusReceiver().receive(call(notice()), endpoint, SECRET)
+    assert caught.value.facts == {"setting": "inbound"}
 
 
 @pytest.mark.parametrize(

@@ -368,6 +368,14 @@ def test_other_addresses_are_nobodys(changes: dict[str, str]) -> None:
         received(recorded("submitted"), **changes)
 
 
+@pytest.mark.parametrize("inbound", [{}, {"receiver": None}, {"receiver": "h99"}])
+def test_where_nobody_takes_the_message_the_caller_comes_again(inbound: dict[str, Any]) -> None:
+    endpoint = replace(ENDPOINT, settings={"inbound": inbound})
+    with pytest.raises(ProviderUnavailable) as caught:
+        CriminalRecordReceiver().receive(call(recorded("submitted")), endpoint, SECRET)
+    assert caught.value.facts == {"setting": "inbound"}
+
+
 @pytest.mark.parametrize(
     "problem, code",
     [
