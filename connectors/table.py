@@ -25,6 +25,7 @@ from connectors.result_store import ResultStoreConnector
 from connectors.sms import SmsConnector, SmsReceiver
 from connectors.soap import SoapConnector
 from connectors.social_protection import SocialProtectionConnector
+from connectors.zalo import ZaloConnector
 
 #: Makes a connector around the process's one HTTP client.
 ConnectorFactory = Callable[[HttpClient], Connector]
@@ -50,6 +51,7 @@ CONNECTORS: dict[str, ConnectorFactory] = {
     "land": LandConnector,
     "post": PostConnector,
     "sms": SmsConnector,
+    "zalo": ZaloConnector,
 }
 
 

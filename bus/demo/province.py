@@ -43,6 +43,7 @@ _SECRETS = {
     "edoc": "edoc",
     "post": "post",
     "sms": "sms",
+    "zalo": "zalo",
     "social-insurance": "social_insurance",
     "social-protection": "social_protection",
     "driver-licence": "driver_licence",

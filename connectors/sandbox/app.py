@@ -38,6 +38,7 @@ from connectors.sandbox import (
     sms,
     social_insurance,
     social_protection,
+    zalo,
 )
 from connectors.sandbox.credentials import open_credentials
 from connectors.sandbox.faults import Dial, read_faults
@@ -130,6 +131,7 @@ def create_sandbox(config: SandboxConfig) -> Flask:
         social_insurance.NAME: social_insurance.SocialInsuranceTwin(
             dial, credentials["social_insurance"], config.session_seconds, config.wording.get("social_insurance")
         ),
+        zalo.NAME: zalo.ZaloTwin(dial, credentials["zalo"], config.session_seconds, config.wording.get("zalo")),
         generic.NAME: generic.GenericTwin(dial, credentials["generic"], config.keys),
     }
     app = Flask("lgsp-sandbox", static_folder=None)

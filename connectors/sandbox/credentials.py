@@ -34,9 +34,11 @@ NAMES = {
     "land": "truc-lgsp",
     "post": "truc-lgsp",
     "sms": "truc-lgsp",
+    "zalo": "truc-lgsp",
 }
 #: Twins that want more than a name and a password: what their random parts are called.
 PARTS = {
+    "zalo": ("app_id", "secret_key", "refresh_token"),
     "land": ("password", "security_code"),
     "population": ("secret", "api_key"),
     "criminal_record": ("secret", "callback"),
