@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -259,3 +263,23 @@ class TestNationalPortal(ConnectorContract):
     def test_the_portals_own_line_of_the_secret_does_not_disturb_ours(self, rig: Rig) -> None:
         rig.secret += b"\ncong-dvc:another-password"
         assert rig.deliver().status == 200
+
+    def test_the_commands_of_the_manual_ask_the_twins(self, rig: Rig) -> None:
+        page = Path("docs/partners/national_portal.md").read_text("utf-8")
+        _, commands = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+        credentials = rig.sandbox.credentials
+        name, _, password = credentials["national_portal"].partition(":")
+        name_2025, _, password_2025 = credentials["national_portal_2025"].partition(":")
+        told = {"NAME": name, "PASSWORD": password, "NAME_2025": name_2025, "PASSWORD_2025": password_2025}
+        said = subprocess.run(
+            ["sh", "-euc", commands.replace("http://127.0.0.1:8090", rig.server.url)],
+            env={"PATH": os.environ["PATH"], **told},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        ).stdout
+        for expected in ("Không tìm thấy hồ sơ", "Cấp giấy phép", "Đồng bộ hồ sơ thành công", "IdHoSo", '"Value"'):
+            assert expected in said
+        state = rig.sandbox.twins["national_portal"].state()
+        assert (state["created"], state["ratings"], state["promotion_results"]) == (1, 1, 1)

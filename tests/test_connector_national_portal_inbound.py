@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import re
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -345,3 +348,19 @@ def test_through_the_bus_a_notice_that_breaks_its_schema_is_refused_in_the_porta
     assert answer["error_code"] == "-1"
     rows = world.rows()
     assert (rows["exchanges"], rows["refusals"]) == (0, 1)
+
+
+def test_the_commands_of_the_manual_reach_the_bus(world: World, url: str) -> None:
+    page = Path("docs/partners/national_portal.md").read_text("utf-8")
+    commands, _ = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    told = {"BUS": url, "NAME": "cong-dvc", "PASSWORD": "other-way-pass"}
+    said = subprocess.run(
+        ["sh", "-euc", commands],
+        env={"PATH": os.environ["PATH"], **told},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    ).stdout
+    assert said.count('"error_code":"0"') == 2
+    assert world.rows()["exchanges"] == 2
