@@ -11,10 +11,14 @@ from typing import Any
 
 import pytest
 import time_machine
+from click.testing import CliRunner
 
 from bus.bundles import bundle_of, trust_of
+from bus.cli import lgsp
+from bus.processes.catalogue import shipped
 from bus.processes.condition import read_condition
-from bus.processes.definition import Definition, read_definition
+from bus.processes.definition import Definition, Kind, read_definition
+from bus.processes.engine import Engine
 from bus.processes.journal import Journal, ProcessRecord, Status
 from bus.processes.runner import Runner
 from bus.worker import Worker
@@ -296,6 +300,62 @@ def test_two_programs_never_move_the_same_process(world: World, flow: Definition
     assert [_story(record) for record in records] == [[("fee", "received"), ("bill", "sent")]] * 12
 
 
+# What people see
+
+
+def _lgsp(world: World, *words: str) -> Any:
+    return CliRunner().invoke(lgsp, ["--home", str(world.settings.home), *words])
+
+
+def test_the_command_line_lists_processes_and_tells_their_story(world: World, runner: Runner) -> None:
+    _say(world, "fee.due", {"amount": 20000})
+    _run(runner)
+    (listed,) = json.loads(_lgsp(world, "process", "list", "--json").stdout)
+    assert (listed["definition"].split("/")[0], listed["status"]) == ("fee-and-parcel", "running")
+    assert [step["event"] for step in listed["steps"]] == ["received", "sent"]
+    assert "fee-and-parcel" in _lgsp(world, "process", "list").stdout
+    for code in (DOSSIER, listed["process"]):
+        told = _lgsp(world, "process", "show", code)
+        assert told.exit_code == 0
+        assert "bill sent fee.bill" in told.stdout
+    assert _lgsp(world, "process", "show", "H99.15-260423-0009").exit_code == 1
+    assert _lgsp(world, "process", "show", "?").exit_code == 2
+
+
+def test_the_trace_of_a_dossier_shows_its_processes(world: World, runner: Runner) -> None:
+    _say(world, "fee.due", {"amount": 20000})
+    _run(runner)
+    assert "bill sent fee.bill" in _lgsp(world, "trace", DOSSIER).stdout
+    (process,) = json.loads(_lgsp(world, "trace", DOSSIER, "--json").stdout)["processes"]
+    assert process["status"] == "running"
+
+
+def test_definitions_are_listed_with_what_the_registry_lacks_and_files_are_checked(
+    world: World, tmp_path: Path
+) -> None:
+    listed = _lgsp(world, "process", "definitions").stdout
+    assert "payment-and-post" in listed
+    assert "payment.notice, which is not registered" in listed
+    file = tmp_path / "mine.bpmn"
+    file.write_text(FLOW, encoding="utf-8")
+    assert "fee-and-parcel, 12 steps" in _lgsp(world, "process", "definitions", str(file)).stdout
+    file.write_text(FLOW.replace("P3D", "P1M"), encoding="utf-8")
+    refused = _lgsp(world, "process", "definitions", str(file))
+    assert refused.exit_code == 2
+    assert "late" in refused.stderr
+
+
+@pytest.mark.parametrize("definition", shipped(), ids=lambda definition: definition.code)
+def test_what_ships_can_be_run_and_undoes_what_fails(definition: Definition) -> None:
+    flow = Engine(definition).start(dict)
+    flow.advance()
+    assert flow.standing() == [definition.start.id]
+    assert definition.undoing
+    waits = [step for step in definition.steps.values() if step.kind is Kind.RECEIVE]
+    guarded = {step.attached_to for step in definition.steps.values() if step.duration}
+    assert {step.id for step in waits} <= guarded, "nothing is waited for without end"
+
+
 # The other side
 
 
@@ -430,7 +490,7 @@ def test_a_document_that_attacks_its_reader_is_refused(data: bytes, reason: str)
 
 # Conditions
 
-_FACTS = {"a": {"b": "1", "n": 5, "t": True, "l": [{"x": 7}], "null": None}}
+_FACTS = {"a": {"b": "1", "n": 5, "t": True, "l": [{"x": 7, "y": 1}], "null": None}}
 
 
 @pytest.mark.parametrize(
@@ -441,6 +501,7 @@ _FACTS = {"a": {"b": "1", "n": 5, "t": True, "l": [{"x": 7}], "null": None}}
         ("/a/t > 0", False), ("/a/l/0/x = 7", True), ("/a/l/1/x exists", False), ("/a/null exists", False),
         ("/a/null missing", True), ("/zz missing", True), ('/a/b in ["0", "1"]', True), ("/zz = null", True),
         ("/zz > 1", False), ("/a/l > 1", False), ("  /a/n   <=   5 ", True),
+        ("/a/b same as /a/l/0/y", True), ("/a/n same as /a/b", False), ("/zz same as /zy", False),
     ],
 )  # fmt: skip
 def test_a_condition_compares_one_fact_with_one_constant(condition: str, holds: bool) -> None:
@@ -450,7 +511,8 @@ def test_a_condition_compares_one_fact_with_one_constant(condition: str, holds: 
 @pytest.mark.parametrize(
     "condition",
     ["", "a = 1", "/a", "/a == 1", "/a = b", "/a = {}", "/a = [1]", "/a in 5", "/a in [[1]]", "/a > true",
-     "/a exists 1", "/a = 1 or /b = 2", "/a~2 = 1", "/a = NaN", "1 = 1", "/a = __import__('os')", "${a}", "/a > null"],
+     "/a exists 1",
+     "/a same as 1", "/a = 1 or /b = 2", "/a~2 = 1", "/a = NaN", "1 = 1", "/a = __import__('os')", "${a}", "/a > null"],
 )  # fmt: skip
 def test_any_other_condition_is_refused(condition: str) -> None:
     with pytest.raises(ValueError, match=r"pointer|JSON|compares|order|takes|list|Pointer"):

@@ -50,6 +50,7 @@ _COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "trace": ("bus.cli.tracing:trace", "Tell the story of a message or a dossier."),
         "stats": ("bus.cli.stats:stats", "What units did with their dossiers in a time."),
         "replay": ("bus.cli.replaying:replay", "List dead letters and send them again."),
+        "process": ("bus.cli.processes:process", "Long flows: which there are, where each stands."),
         "evidence": ("bus.cli.proving:evidence", "Export and verify proof of what happened."),
         "bench": ("bus.cli.bench:bench", "Measure the bus against its goals."),
     },

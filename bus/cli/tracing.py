@@ -13,8 +13,11 @@ from rich.tree import Tree
 from bus.assembly import Bus
 from bus.cli import REFUSED, fail
 from bus.cli.opened import opened_bus
+from bus.cli.processes import process_tree
 from bus.cli.terminal import console, in_words, local, print_json, printable, session_of, span
 from bus.dossiers import DossierStory, Step, Timeliness, status_name, story_of
+from bus.processes.journal import Journal, ProcessRecord
+from bus.processes.story import process_document
 from bus.records import AttemptRecord, DeliveryRecord, ExchangeRecord, RefusalRecord, ReplayRecord, State
 from bus.trace import dossier_document, overall_state, status_document
 from registry.model import Pattern
@@ -57,10 +60,11 @@ def trace(context: click.Context, code: str, as_json: bool) -> None:
             if not message_id and not dossier:
                 fail("This is neither a message id (a UUID) nor a dossier code (as in H99.15-260423-0001).", REFUSED)
             fail("The bus has neither taken nor refused anything under this code.")
+        flows = Journal(bus.store).of_dossier(dossier) if dossier else []
         if as_json:
-            print_json(_document(told, records, refusals))
+            print_json(_document(told, records, refusals) | {"processes": list(map(process_document, flows))})
         else:
-            console().print(_Story(bus, session.language).told(code, told, records, refusals))
+            console().print(_Story(bus, session.language).told(code, told, records, refusals, flows))
 
 
 def _read(code: str) -> tuple[MessageId | None, DossierCode | None]:
@@ -120,6 +124,7 @@ class _Story:
         dossier: DossierStory | None,
         records: Sequence[ExchangeRecord],
         refusals: Sequence[RefusalRecord],
+        flows: Sequence[ProcessRecord] = (),
     ) -> Tree:
         counted = f"{len(records)} message{'' if len(records) == 1 else 's'}"
         tree = Tree(Text(f"{code}: {counted}, {len(refusals)} refused", style="bold"))
@@ -127,6 +132,7 @@ class _Story:
             tree.add(line)
         parts = [(record.received_at, self._message(record)) for record in records]
         parts += [(refusal.refused_at, self._refusal(refusal)) for refusal in refusals]
+        parts += [(flow.started_at, process_tree(flow, self._language)) for flow in flows]
         for _, part in sorted(parts, key=lambda part: part[0]):
             tree.add(part)
         return tree

@@ -28,6 +28,11 @@ def shipped() -> list[Definition]:
     return [_read(code, data) for code, data in sorted(_shipped())]
 
 
+def in_folder(folder: Path | None) -> list[Definition]:
+    """All of a folder, by name."""
+    return [_read(code, data) for code, data in _in_folder(folder)]
+
+
 def unfit(definition: Definition, directory: Directory) -> list[FieldError]:
     """What the registry lacks for this definition; empty: it can run."""
     errors: list[FieldError] = []

@@ -6,6 +6,7 @@
     /paid/soTien >= 50000
     /order/maLoi in ["0", "00"]      one of several
     /number/soDinhDanh exists        there, and not null; `missing` is its opposite
+    /paid/SoTien same as /fee/SoTien two facts, compared as text: partners write one sum as text and as number
 
 The fact is a JSON Pointer (RFC 6901) into what the process knows (``bus.processes.facts``). BPMN lets engines choose
 their language of conditions, and the usual choice is a programming language: a definition would be code.
@@ -22,7 +23,7 @@ from schemas.codec import read_json
 from schemas.problem import Malformed
 
 #: The whole of it: a pointer without spaces, a word, and the rest is a constant.
-_FORM: Final = re.compile(r"(/\S{1,500})\s+(=|!=|<=|<|>=|>|in|exists|missing)(?:\s+(\S.{0,1000}))?", re.DOTALL)
+_FORM: Final = re.compile(r"(/\S{1,500})\s+(=|!=|<=|<|>=|>|in|exists|missing|same as)(?:\s+(\S.{0,1000}))?", re.DOTALL)
 _ORDERS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "<": lambda fact, constant: bool(fact < constant),
     "<=": lambda fact, constant: bool(fact <= constant),
@@ -38,6 +39,7 @@ class Condition:
 
     pointer: tuple[str, ...]
     operator: str
+    #: Behind "same as": the segments of the other pointer.
     constant: Any = None
 
     def holds(self, facts: Any) -> bool:
@@ -52,6 +54,8 @@ class Condition:
                 return _same(fact, self.constant)
             case "!=":
                 return not _same(fact, self.constant)
+            case "same as":
+                return key_text(fact) == key_text(find(facts, self.constant)) != ""
             case "in":
                 return any(_same(fact, one) for one in self.constant)
         return _kind(fact) is _kind(self.constant) and _ORDERS[self.operator](fact, self.constant)
@@ -68,6 +72,8 @@ def read_condition(text: str) -> Condition:
         if rest is not None:
             raise ValueError(f"takes nothing after '{operator}'")
         return Condition(pointer=path, operator=operator)
+    if operator == "same as":
+        return Condition(pointer=path, operator=operator, constant=read_pointer(rest or ""))
     constant = _constant(rest or "")
     if operator == "in":
         if not isinstance(constant, list) or not all(map(_is_scalar, constant)):
@@ -96,6 +102,11 @@ def find(value: Any, pointer: tuple[str, ...]) -> Any:
         else:
             return None
     return value
+
+
+def key_text(value: Any) -> str:
+    """A value as partners' spellings of it agree: the same reference is text here and a number there. Empty: none."""
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
 def _constant(text: str) -> Any:

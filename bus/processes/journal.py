@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import uuid6
 
-from bus.processes.condition import find
+from bus.processes.condition import find, key_text
 from bus.store import Store
 from bus.tables import (
     delivery_id,
@@ -418,11 +418,6 @@ def read_fact(data: bytes | None) -> Any:
         return None if data is None else read_json(data)
     except Malformed:
         return {}
-
-
-def key_text(value: Any) -> str:
-    """A value as messages are known by it: partners write the same reference as text and as number. Empty: none."""
-    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
 def _newest(connection: Connection) -> int:

@@ -21,11 +21,11 @@ from bus.assembly import Bus
 from bus.delivery import problem_facts
 from bus.logs import get_logger
 from bus.processes.catalogue import load_definitions, unfit
-from bus.processes.condition import find
+from bus.processes.condition import find, key_text
 from bus.processes.definition import Definition, Step, read_definition
 from bus.processes.engine import MOST_VISITS, Engine, Flow
 from bus.processes.facts import Facts
-from bus.processes.journal import Claimed, Event, Interest, Journal, Progress, Status, key_text, read_fact
+from bus.processes.journal import Claimed, Event, Interest, Journal, Progress, Status, read_fact
 from bus.processes.sending import Sender
 from schemas.identifiers import SystemCode
 from schemas.moment import utc_now
