@@ -157,14 +157,16 @@ def message_of(parcel: Parcel, endpoint: Endpoint) -> dict[str, Any]:
     """What Zalo is sent. Raises ProviderRejected ``template-unknown``, ``payload-not-for-partner``,
     ``notice-too-long``; ProviderUnavailable for a template without an approved number."""
     payload = payload_object(parcel)
-    name = payload.get("template")
-    kinds = {**_document()["templates"], **setting_mapping(endpoint, "templates")}.get(name) if _is_text(name) else None
+    name = str(payload.get("template"))
+    kinds = {**_document()["templates"], **setting_mapping(endpoint, "templates")}.get(name)
     if kinds is None:
         raise ProviderRejected("template-unknown")
     number = setting_mapping(endpoint, "template_ids").get(name)
     if not _is_text(number):
         raise ProviderUnavailable("endpoint-invalid", setting="template_ids")
     given = payload.get("parameters")
+    if not isinstance(kinds, Mapping):
+        raise ProviderUnavailable("endpoint-invalid", setting="templates")
     if not isinstance(given, Mapping) or given.keys() != kinds.keys():
         raise ProviderRejected("payload-not-for-partner", member="parameters")
     limits = {**_document()["limits"], **setting_mapping(endpoint, "limits")}
