@@ -39,7 +39,7 @@ Quirks kept here and nowhere else:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -117,7 +117,7 @@ class Protocol:
     """One endpoint's dialect: who we are, what proves it, and over which members."""
 
     partner: str
-    secret: bytes
+    secret: bytes = field(repr=False)
     algorithm: str
     digests: Mapping[str, Sequence[str]]
 
@@ -219,7 +219,7 @@ def _judged(operation: str, reply: Reply, retry_codes: Sequence[str]) -> Reply:
             raise ProviderUnavailable("partner-says-later", code=shown_code(code))
         raise ProviderRejected("provider-said-no", code=shown_code(code))
     told = told_inside(document)
-    if operation == "INIT" and not _is_web_address(told.get("UrlThanhToan")):
+    if operation == "INIT" and not is_web_address(told.get("UrlThanhToan")):
         raise InvalidReply("reply-not-readable")
     if operation == "QUERY" and not code_text(told.get("TrangThaiGD")):
         raise InvalidReply("reply-not-readable")
@@ -237,7 +237,7 @@ def told_inside(document: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**document, **message} if isinstance(message, dict) else document
 
 
-def _is_web_address(value: object) -> bool:
+def is_web_address(value: object) -> bool:
     """Citizens are sent there: nothing but a plain web address will do."""
     if not isinstance(value, str) or not value.isprintable():
         return False

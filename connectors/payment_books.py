@@ -47,6 +47,8 @@ class Verdict(StrEnum):
     OTHER_CURRENCY = "other-currency"
     #: The sum is not the one that was asked for: no dossier moves on by it.
     OTHER_AMOUNT = "other-amount"
+    #: The gateway's notice names no sum: what was paid is known after the day's reconciliation.
+    AMOUNT_UNKNOWN = "amount-unknown"
 
 
 def check_notice(init: Mapping[str, Any], notice: Mapping[str, Any]) -> Verdict:

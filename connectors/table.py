@@ -17,6 +17,7 @@ from connectors.national_portal import NationalPortalConnector
 from connectors.national_portal_2025 import NationalPortal2025Connector
 from connectors.national_portal_inbound import NationalPortalReceiver
 from connectors.one_stop import OneStopConnector
+from connectors.paygov import PaygovConnector, PaygovReceiver
 from connectors.payment import PaymentConnector, PaymentReceiver
 from connectors.population import PopulationConnector
 from connectors.post import PostConnector
@@ -42,6 +43,7 @@ CONNECTORS: dict[str, ConnectorFactory] = {
     "one_stop": OneStopConnector,
     "business_registry": BusinessRegistryConnector,
     "population": PopulationConnector,
+    "paygov": PaygovConnector,
     "criminal_record": CriminalRecordConnector,
     "social_protection": SocialProtectionConnector,
     "edoc": EdocConnector,
@@ -57,6 +59,7 @@ CONNECTORS: dict[str, ConnectorFactory] = {
 
 #: What understands the calls of partners, by the same name as the connector of their system.
 RECEIVERS: dict[str, Callable[[], Receiver]] = {
+    "paygov": PaygovReceiver,
     "criminal_record": CriminalRecordReceiver,
     "sms": SmsReceiver,
     "payment": PaymentReceiver,

@@ -40,6 +40,7 @@ _SECRETS = {
     "one-stop": "one_stop",
     "business-registry": "business_registry",
     "population": "population",
+    "paygov": "paygov",
     "edoc": "edoc",
     "post": "post",
     "sms": "sms",

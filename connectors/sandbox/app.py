@@ -31,6 +31,7 @@ from connectors.sandbox import (
     national_portal,
     national_portal_2025,
     one_stop,
+    paygov,
     payment,
     population,
     post,
@@ -132,6 +133,7 @@ def create_sandbox(config: SandboxConfig) -> Flask:
             dial, credentials["social_insurance"], config.session_seconds, config.wording.get("social_insurance")
         ),
         zalo.NAME: zalo.ZaloTwin(dial, credentials["zalo"], config.session_seconds, config.wording.get("zalo")),
+        paygov.NAME: paygov.PaygovTwin(dial, credentials["paygov"], config.wording.get("paygov")),
         generic.NAME: generic.GenericTwin(dial, credentials["generic"], config.keys),
     }
     app = Flask("lgsp-sandbox", static_folder=None)

@@ -24,6 +24,7 @@ NAMES = {
     "business_registry": "truc-lgsp",
     "generic": "truc-lgsp",
     "population": "truc-lgsp",
+    "paygov": "ACCESSKEY-SANDBOX",
     "social_insurance": "truc-lgsp",
     "criminal_record": "truc-lgsp",
     "social_protection": "truc-lgsp",

@@ -95,7 +95,7 @@ class PaymentTwin:
         routes.get("/daily")(self._daily)
         routes.post("/fees")(self._fees)
         app.register_blueprint(routes)
-        app.post("/_sandbox/payment/pay")(self._pay)
+        app.post("/_sandbox/payment/pay", endpoint="payment_pay")(self._pay)
 
     def state(self) -> Mapping[str, Any]:
         with self._lock:
