@@ -23,7 +23,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ from bus.broker.embedded import EmbeddedBroker
 from bus.delivery import Delivery
 from bus.intake import Intake
 from bus.ledger import Ledger
+from bus.processes.journal import Journal
+from bus.processes.sending import Sender
 from bus.web.submission import Submission
 from connectors.rest import RestConnector
 
@@ -54,6 +56,8 @@ WORK = (
     "settle-in-transaction",
     "settle-after-commit",
 )
+#: The same of a long flow that it moves.
+FLOW = ("flow-send-before", "flow-send-after", "flow-keep-in-transaction", "flow-keep-after")
 
 
 def mark(step: str) -> bytes:
@@ -84,6 +88,12 @@ def _die(step: str) -> None:
     except FileExistsError:
         return
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _note_flow(doomed: bytes, sent: set[str], _result: Any, _sender: Any, _sending: Any, facts: Any, *_: Any) -> bool:
+    if doomed in str(facts).encode():
+        sent.add(facts["process"]["id"])
+    return False
 
 
 def _arm(step: str) -> None:
@@ -134,12 +144,21 @@ def _arm(step: str) -> None:
         case "settle-after-commit":
             _wrap(Delivery, "_settlement", step, after=note_end)
             _wrap(EmbeddedBroker, "take", step, after=lambda _, __, settled, *___: one_ends(settled))
+        case "flow-send-before":
+            _wrap(Sender, "send", step, before=lambda _, __, facts, *___: doomed in str(facts).encode())
+        case "flow-send-after":
+            _wrap(Sender, "send", step, after=lambda _, __, ___, facts, *____: doomed in str(facts).encode())
+        case "flow-keep-in-transaction" | "flow-keep-after":
+            sent: set[str] = set()
+            _wrap(Sender, "send", step, after=partial(_note_flow, doomed, sent))
+            keep = "_keep_in" if step == "flow-keep-in-transaction" else "keep"
+            _wrap(Journal, keep, step, after=lambda _, __, *rest: any(getattr(one, "id", "") in sent for one in rest))
         case _:
             raise SystemExit(f"there is no step '{step}'")
 
 
 if __name__ == "__main__":
     program = sys.argv[1]
-    for step in {"serve": SERVE, "work": WORK}[program]:
+    for step in {"serve": SERVE, "work": (*WORK, *FLOW)}[program]:
         _arm(step)
     importlib.import_module({"serve": "bus.web.server", "work": "bus.work"}[program]).main()

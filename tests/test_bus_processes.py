@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +25,7 @@ from bus.processes.definition import Definition, Kind, read_definition
 from bus.processes.engine import Engine
 from bus.processes.journal import Journal, ProcessRecord, Status
 from bus.processes.runner import Runner
+from bus.settings import child_environment
 from bus.worker import Worker
 from registry.model import Pattern
 from schemas.identifiers import AgencyCode, DossierCode, MessageId
@@ -29,6 +34,8 @@ from schemas.moment import utc_now
 from schemas.problem import Malformed
 from security.verifier import Trust, verify_bundle
 from tests.bus_world import MINISTRY, RECEIVER, SENDER, World, _grant, _service, bus_world, post
+from tests.dying_process import FLOW as DYING
+from tests.dying_process import mark
 from tests.loopback import serving
 
 DOSSIER = "H99.15-260423-0001"
@@ -110,25 +117,29 @@ def ministry() -> Ministry:
 @pytest.fixture
 def world(tmp_path: Path, ministry: Ministry) -> Iterator[World]:
     with serving(ministry) as recorded, bus_world(tmp_path, partner_url=recorded.url) as world:
-        province = AgencyCode("H99")
-        world.register(
-            _service("fee.due"),
-            _service("fee.paid"),
-            _service("fee.bill", owner=MINISTRY, pattern=Pattern.REQUEST_REPLY),
-            _service("fee.cancel"),
-            _service("parcel.order"),
-            _service("parcel.event"),
-            *(_grant(f"in-{name}", name) for name in ("fee.due", "fee.paid", "parcel.event")),
-            *(
-                _grant(f"out-{name}", name, grantee=province, receivers=receivers)
-                for name, receivers in {
-                    "fee.bill": (MINISTRY,),
-                    "fee.cancel": (MINISTRY,),
-                    "parcel.order": (SENDER,),
-                }.items()
-            ),
-        )
+        _register(world)
         yield world
+
+
+def _register(world: World) -> None:
+    province = AgencyCode("H99")
+    world.register(
+        _service("fee.due"),
+        _service("fee.paid"),
+        _service("fee.bill", owner=MINISTRY, pattern=Pattern.REQUEST_REPLY),
+        _service("fee.cancel"),
+        _service("parcel.order"),
+        _service("parcel.event"),
+        *(_grant(f"in-{name}", name) for name in ("fee.due", "fee.paid", "parcel.event")),
+        *(
+            _grant(f"out-{name}", name, grantee=province, receivers=receivers)
+            for name, receivers in {
+                "fee.bill": (MINISTRY,),
+                "fee.cancel": (MINISTRY,),
+                "parcel.order": (SENDER,),
+            }.items()
+        ),
+    )
 
 
 @pytest.fixture
@@ -354,6 +365,40 @@ def test_what_ships_can_be_run_and_undoes_what_fails(definition: Definition) -> 
     waits = [step for step in definition.steps.values() if step.kind is Kind.RECEIVE]
     guarded = {step.attached_to for step in definition.steps.values() if step.duration}
     assert {step.id for step in waits} <= guarded, "nothing is waited for without end"
+
+
+@pytest.mark.slow
+def test_a_delivery_process_killed_at_any_step_of_a_flow_sends_nothing_twice(
+    tmp_path: Path, ministry: Ministry
+) -> None:
+    """SIGKILL before and after sending, and before and after the state is written; then another process goes on."""
+    (tmp_path / "fee-and-parcel.bpmn").write_text(FLOW, encoding="utf-8")
+    quick = {"lease_seconds": 0.5, "request_reply_timeout_seconds": 0.5, "poll_seconds": 0.05}
+    with serving(ministry) as recorded, bus_world(
+        tmp_path, partner_url=recorded.url, processes="fee-and-parcel", process_folder=str(tmp_path), **quick
+    ) as world:  # fmt: skip
+        _register(world)
+        runner = Runner.of(world.bus)
+        for number, step in enumerate(DYING, start=1):
+            note = mark(step).decode()
+            _say(world, "fee.due", {"amount": number, "note": note}, dossier=f"H99.15-260423-{number:04}")
+            killed = subprocess.run(
+                [sys.executable, "-m", "tests.dying_process", "work"],
+                env=child_environment(world.settings),
+                cwd=Path(__file__).resolve().parent.parent,
+                capture_output=True,
+                timeout=60,
+                check=False,
+            )
+            assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+        patience_ends = time.monotonic() + 30
+        whole = [("fee", "received"), ("bill", "sent")]
+        while [_story(record) for record in Journal(world.bus.store).newest(9)] != [whole] * len(DYING):
+            assert time.monotonic() < patience_ends
+            world.bus.ledger.release_stalled(utc_now())
+            with time_machine.travel(utc_now() + timedelta(minutes=10), tick=True):
+                _run(runner)
+        assert sorted(body["amount"] for body in ministry.effects.values()) == list(range(1, len(DYING) + 1))
 
 
 # The other side
