@@ -254,7 +254,7 @@ class PaymentTwin:
     def _booked(self, document: Mapping[str, Any]) -> Response:
         """A notice is kept once for each message; a dossier is payable until a transaction of it is settled."""
         with self._lock:
-            if document.get("LoaiBanTin") == "CONFIRM":
+            if document.get("LoaiBanTin") == "CONFIRM" or "orderId" in document:  # PayGov's notices come here too
                 self._notices[request.headers.get("Idempotency-Key", "")] = dict(document)
                 return jsonify({"error_code": "0"})
             code = str(document.get("MaHoSo", ""))
