@@ -83,13 +83,13 @@ class Province:
         key = SigningKey.load(self.members_folder / f"{file_name(system)}.pem")
         return AgencyClient(self.bus_url, key, system=system, bus_keys=self.bus.ring.public_jwks())
 
-    def sandbox(self, path: str, document: Any = None) -> Any:
-        """Ask the sandbox's controls: GET, or PUT when there is something to say."""
+    def sandbox(self, path: str, document: Any = None, *, method: str = "") -> Any:
+        """Ask the sandbox's controls: GET, or PUT (another ``method``) when there is something to say."""
         data = None if document is None else json.dumps(document).encode()
         request = urllib.request.Request(  # noqa: S310  # the address is this machine's
             f"{self.sandbox_url}/_sandbox{path}",
             data=data,
-            method="GET" if data is None else "PUT",
+            method=method or ("GET" if data is None else "PUT"),
             headers={"Content-Type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310

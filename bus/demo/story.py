@@ -7,6 +7,7 @@ own memory, the offline verifier) and fails unless it really happened.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -33,6 +34,7 @@ ONE_STOP = SystemCode("H99.15/mot-cua")
 WARD = SystemCode("H99.20/van-thu")
 PURPOSE = "giai-quyet-tthc"
 _VERIFIER = Path(__file__).parent.parent.parent / "security" / "verifier.py"
+_DOCUMENT = Path(__file__).parent.parent.parent / "schemas" / "partners" / "edoc" / "document.example.xml"
 _EXAMPLE = Path(__file__).parent.parent.parent / "schemas" / "examples" / "dossier.json"
 #: Nothing in the story should take longer than this, even on a busy laptop.
 _PATIENCE_SECONDS = 60.0
@@ -85,10 +87,16 @@ class Story:
              self.ask_population),
             (Title("The one-stop asks the business registry and gets a proven answer",
                    "Một cửa tra CSDL doanh nghiệp và nhận trả lời có chứng cứ"), self.ask_registry),
+            (Title("The fee is paid: the platform's notice comes twice and is one message",
+                   "Nộp lệ phí: thông báo của nền tảng thanh toán tới hai lần, chỉ là một thông điệp"), self.pay_fee),
             (Title("Dossier and progress go to the national portal",
                    "Đồng bộ hồ sơ và tiến độ lên Cổng quốc gia"), self.report_progress),
             (Title("The result goes to two agencies at once; one of them fetches it from its inbox",
                    "Gửi kết quả cho hai đơn vị; một đơn vị tự lấy từ hộp nhận"), self.notify_two),
+            (Title("An official document goes by the document axis to two agencies, each with a status of its own",
+                   "Một văn bản qua trục liên thông tới hai cơ quan, mỗi nơi một trạng thái"), self.send_document),
+            (Title("The post is to bring the certificate home, and the mother is told by SMS",
+                   "Bưu điện nhận phát giấy khai sinh, nhắn tin SMS cho người mẹ"), self.send_home),
             (Title("An answer is lost on the way: the portal gets the dossier twice and keeps one",
                    "Mất phản hồi giữa đường: Cổng nhận hai lần, chỉ giữ một hồ sơ"), self.lose_an_answer),
             (Title("The portal is down: messages wait, it returns, they drain",
@@ -163,6 +171,30 @@ class Story:
         self.account.delivered.append(message_id)
         self._tell(f"9900000016 → {name}")
 
+    def pay_fee(self) -> None:
+        moment = self._today.strftime("%Y%m%d%H%M%S")
+        reference = f"HP{self._number:08d}{self._today:%y%m%d}"
+        order = {
+            "PhienBan": "1.0.6", "MaThamChieu": reference, "SoTien": "8000", "LoaiHinhThanhToan": "PAY",
+            "MaKenhThanhToan": "1", "MaThietBi": "1", "NgonNgu": "vi-VN", "MaTienTe": "VND", "MaNganHang": "PAYMENT",
+            "ThongTinGiaoDich": f"Thanh toan le phi ho so {self.dossier}", "ThoiGianGD": moment, "Ip": "203.0.113.10",
+            "ThongTinBienLai": {"MaDichVu": "2", "MaTTHC": "1.001193", "MaDonVi": "H99.15", "MaHoSo": self.dossier},
+        }  # fmt: skip
+        message_id = self._new_message_id()
+        self._one_stop.call("payment.init", "G99.30", order, dossier=self.dossier, message_id=message_id)
+        self.account.delivered.append(message_id)
+        ipn = f"http://{self._province.settings.host}:{self._province.settings.port}/partners/G99.30/thanh-toan/ipn"
+        paid = self._province.sandbox(
+            "/payment/pay", {"MaThamChieu": reference, "MaLoi": "00", "ipn_url": ipn, "times": 2}, method="POST"
+        )
+        answers = [json.loads(answer)["MaLoi"] for answer in paid["answers"]]
+        self._expect(answers == ["00", "00"], "both notices are answered with success")
+        ledger = self._province.bus.ledger
+        notices = [record for record in ledger.of_dossier(reference) if record.service == "payment.notice"]
+        self._expect(len(notices) == 1, "the notice is one message")
+        self._until(lambda: reference in json.dumps(self._twin("payment")["notices"]), "the fee software has it")
+        self._tell(f"{reference} · 8.000 đồng")
+
     def report_progress(self) -> None:
         self._delivered(self._send(self._one_stop, "dossier.sync", ["G99"], self._dossier_payload()))
         rows = [self._progress_row(number) for number in range(12)]
@@ -187,6 +219,38 @@ class Story:
         self._expect(got == notice, "the ward fetched the very notice from its inbox")
         self._delivered(receipt)
         self._expect(receipt.message_id in self._twin("generic")["arrivals"], "the department has it too")
+
+    def send_document(self) -> None:
+        document = _DOCUMENT.read_bytes()
+        (own,) = set(re.findall(rb"<DocumentId>([^<]+)</DocumentId>", document))
+        series, _, name = own.rpartition(b"/")
+        named = b"%s/%d-%s" % (series, self._number, name)
+        receipt = self._one_stop.send(
+            "edoc.send", ["G99.22"], document.replace(own, named), content_type="application/xml",
+            dossier=self.dossier, message_id=self._new_message_id(),
+        )  # fmt: skip
+        self._delivered(receipt)
+        (kept,) = [sent for sent in self._twin("edoc")["sent"] if sent["documentId"] == named.decode()]
+        self._expect(len(kept["statuses"]) >= 2, "every receiver has a status of its own")
+        self._tell(f"{kept['documentId']} → {', '.join(kept['statuses'])}")
+
+    def send_home(self) -> None:
+        order = {
+            "CustomerCode": "HCC-H99", "OrderNumber": self.dossier, "CODAmount": 0, "SenderProvince": 18,
+            "SenderAddress": "1 đường Mẫu", "SenderName": "Trung tâm Hành chính công", "SenderTel": "02250000001",
+            "SenderDesc": "01 Giấy khai sinh", "ReceiverName": "Nguyễn Thị Mẫu", "ReceiverAddress": "2 đường Thử",
+            "ReceiverTel": "0900000001", "ReceiverProvince": 18,
+        }  # fmt: skip
+        self._delivered(self._send(self._one_stop, "post.delivery-order", ["G99.31"], order))
+        self._expect(str(self.dossier) in self._twin("post")["orders"], "the post has the order")
+        notice = {
+            "to": "0900000001",
+            "template": "dossier-received",
+            "parameters": {"MaHoSo": self.dossier, "NgayHenTra": f"{self._today:%d/%m/%Y}"},
+        }
+        self._delivered(self._send(self._one_stop, "notice.sms", ["G99.32"], notice))
+        outbox = json.dumps(self._twin("sms")["outbox"])
+        self._expect(str(self.dossier) in outbox, "the carrier has the message, and sends none")
 
     def lose_an_answer(self) -> None:
         before = self._twin("national_portal")
