@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -354,6 +355,13 @@ def test_definitions_are_listed_with_what_the_registry_lacks_and_files_are_check
     refused = _lgsp(world, "process", "definitions", str(file))
     assert refused.exit_code == 2
     assert "late" in refused.stderr
+
+
+def test_the_example_of_the_manual_can_be_run() -> None:
+    page = (Path(__file__).resolve().parent.parent / "docs" / "processes.md").read_text("utf-8")
+    (example,) = re.findall(r"^```xml bpmn\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert read_definition(example.encode()).code == "fee"
+    assert all(f"| `{definition.code}` |" in page for definition in shipped())
 
 
 @pytest.mark.parametrize("definition", shipped(), ids=lambda definition: definition.code)
