@@ -1248,7 +1248,8 @@ REASONS: dict[str, Wording] = {
         "Không có định nghĩa quy trình '{name}'. Lệnh `lgsp process definitions` liệt kê các định nghĩa.",
     ),
     "process-receiver-unknown": Wording(
-        "The process does not know to whom this message goes: its facts hold no agency code there. Correct the definition.",
+        "The process does not know to whom this message goes: its facts hold no agency code there. "
+        "Correct the definition.",
         "Quy trình không biết gửi thông điệp này cho ai: dữ kiện không có mã cơ quan tại vị trí đó. Hãy sửa định nghĩa.",
     ),
     "process-turns": Wording(
