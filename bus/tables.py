@@ -292,6 +292,17 @@ process_keys = Table(
     Index("process_keys_by_process", "process_id"),
 )
 
+#: Messages known by a value that no process knew yet: it may be about to learn it.
+process_unclaimed = Table(
+    "process_unclaimed",
+    metadata,
+    Column("service", Text, primary_key=True),
+    Column("value", Text, primary_key=True),
+    Column("exchange_id", BigId, ForeignKey("exchanges.id"), primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False),
+    Index("process_unclaimed_by_age", "at"),
+)
+
 #: What a process did, for the trace.
 process_steps = Table(
     "process_steps",

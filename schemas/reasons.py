@@ -1250,7 +1250,8 @@ REASONS: dict[str, Wording] = {
     "process-receiver-unknown": Wording(
         "The process does not know to whom this message goes: its facts hold no agency code there. "
         "Correct the definition.",
-        "Quy trình không biết gửi thông điệp này cho ai: dữ kiện không có mã cơ quan tại vị trí đó. Hãy sửa định nghĩa.",
+        "Quy trình không biết gửi thông điệp này cho ai: dữ kiện không có mã cơ quan tại vị trí đó. "
+        "Hãy sửa định nghĩa.",
     ),
     "process-turns": Wording(
         "A process passes one step at most {limit} times. Look at the loop in its definition.",

@@ -409,6 +409,82 @@ def test_a_delivery_process_killed_at_any_step_of_a_flow_sends_nothing_twice(
         assert sorted(body["amount"] for body in ministry.effects.values()) == list(range(1, len(DYING) + 1))
 
 
+# Those that ship, over the partners' recorded examples
+
+
+def _example(partner: str, name: str) -> Any:
+    folder = Path(__file__).resolve().parent.parent / "schemas" / "partners" / partner
+    return json.loads((folder / f"{name}.example.json").read_bytes())
+
+
+def _shipped(world: World, code: str, *requests: str) -> Runner:
+    """The services of a shipped definition, whose partner is the ministry; a runner for it."""
+    (definition,) = (one for one in shipped() if one.code == code)
+    heard = {str(step.service) for step in definition.steps.values() if step.service}
+    said = {str(step.sending.service) for step in definition.steps.values() if step.sending}
+    patterns = {name: Pattern.REQUEST_REPLY if name in requests else Pattern.ONE_WAY for name in heard | said}
+    world.register(
+        *(_service(name, owner=MINISTRY, pattern=pattern) for name, pattern in patterns.items()),
+        *(_grant(f"heard-{name}", name) for name in heard),
+        *(_grant(f"said-{name}", name, grantee=AgencyCode("H99"), receivers=(MINISTRY,)) for name in said),
+    )
+    return Runner(world.bus, [definition])
+
+
+def _sent_by(world: World, step: str) -> Any:
+    (event,) = (each for each in _process(world).events if (each.step, each.event) == (step, "sent"))
+    found = world.bus.ledger.find(MessageId(event.message_id))
+    assert found is not None
+    return json.loads(world.bus.ledger.body_of(found.id) or b"")
+
+
+def _ordered(world: World) -> Runner:
+    """Fee and post, as far as the order."""
+    runner = _shipped(world, "payment-and-post", "payment.init")
+    init, order, cancel = _example("payment", "payment-init"), _example("post", "order"), _example("post", "cancel")
+    _say(world, "flow.payment-and-post", {"init": init, "order": order, "cancel": cancel})
+    _run(runner)
+    assert _sent_by(world, "init") == init
+    notice = _example("payment", "payment-notice")
+    _say(world, "payment.notice", {**notice, "SoTien": 149999}, dossier="")
+    _run(runner)
+    assert _story(_process(world))[-1] == ("paid", "received"), "not the sum that was asked for"
+    _say(world, "payment.notice", {**notice, "SoTien": int(notice["SoTien"])}, dossier="")
+    _run(runner)
+    assert _sent_by(world, "order") == order
+    return runner
+
+
+def test_fee_and_post_ends_when_the_parcel_is_delivered(world: World) -> None:
+    runner = _ordered(world)
+    _say(world, "post.event", {"delivered": False})
+    _say(world, "post.event", {"delivered": True})
+    _run(runner)
+    assert _process(world).status is Status.DONE
+
+
+def test_fee_and_post_cancels_the_order_of_a_parcel_that_never_comes(world: World) -> None:
+    runner = _ordered(world)
+    with time_machine.travel(utc_now() + timedelta(days=10, minutes=1), tick=True):
+        _run(runner)
+    assert _sent_by(world, "cancel") == _example("post", "cancel")
+    assert _process(world).status is Status.FAILED
+
+
+def test_land_tax_that_is_paid_in_full_is_told_to_the_land_office(world: World) -> None:
+    runner = _shipped(world, "land-tax-and-payment")
+    tax, init = _example("land", "tax-notice"), _example("payment", "payment-init")
+    _say(world, "land.tax-notice", tax)
+    _say(world, "payment.init", {**init, "SoTien": str(tax["SoTien"])})
+    _say(world, "payment.notice", {**_example("payment", "payment-notice"), "SoTien": str(tax["SoTien"])}, dossier="")
+    for _ in range(2):
+        _run(runner)
+    assert _sent_by(world, "receipt") == _example("land", "tax-receipt")
+    _say(world, "land.finished", _example("land", "finished"))
+    _run(runner)
+    assert _process(world).status is Status.DONE
+
+
 # The other side
 
 

@@ -34,6 +34,7 @@ from bus.tables import (
     process_inbox,
     process_keys,
     process_steps,
+    process_unclaimed,
     processes,
     replies,
 )
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _CURSOR = "messages"
+#: How long a message that no process knew waits for one that learns its reference. Longer than any outage.
+_LAID_ASIDE = timedelta(days=30)
 
 
 class Status(StrEnum):
@@ -190,11 +193,12 @@ class Journal:
         )
         if moved.rowcount != 1:  # another program has read them
             return 0
+        connection.execute(process_unclaimed.delete().where(process_unclaimed.c.at < to_micros(now - _LAID_ASIDE)))
         return sum(self._give(connection, row, interests, now) for row in rows)
 
     def _give(self, connection: Connection, row: Any, interests: Sequence[Interest], now: datetime) -> int:
         known = connection.execute(processes.select().where(processes.c.dossier == row.dossier)).all()
-        by_value = self._known_by_value(connection, row, interests)
+        by_value = self._known_by_value(connection, row, interests, now)
         given = [
             process.id
             for process in (*known, *(other for other in by_value if other.dossier != row.dossier))
@@ -217,8 +221,10 @@ class Journal:
             connection.execute(processes.update().where(processes.c.id.in_(given)).values(due_at=to_micros(now)))
         return len(given)
 
-    def _known_by_value(self, connection: Connection, row: Any, interests: Sequence[Interest]) -> Sequence[Any]:
-        """The processes that know this message by a value of its payload."""
+    def _known_by_value(
+        self, connection: Connection, row: Any, interests: Sequence[Interest], now: datetime
+    ) -> Sequence[Any]:
+        """The processes that know this message by a value of its payload. One that nobody knows is laid aside."""
         places = {at for interest in interests for service, at in interest.matching if service == row.service}
         if not places:
             return ()
@@ -226,6 +232,12 @@ class Journal:
         values = {key_text(find(read_fact(bytes(body.body) if body else None), at)) for at in places} - {""}
         keys = process_keys.select().where(process_keys.c.service == row.service, process_keys.c.value.in_(values))
         ids = {key.process_id for key in connection.execute(keys)}
+        for value in values if not ids else ():
+            connection.execute(
+                process_unclaimed.insert().values(
+                    service=row.service, value=value, exchange_id=row.id, at=to_micros(now)
+                )
+            )
         return connection.execute(processes.select().where(processes.c.id.in_(ids))).all()
 
     def _start(self, connection: Connection, interest: Interest, dossier: str, now: datetime) -> str:
@@ -292,6 +304,10 @@ class Journal:
     def _keep_in(self, connection: Connection, claimed: Claimed, progress: Progress) -> bool:
         ended = progress.status.value not in _OPEN
         due_at = None if ended else progress.due_at
+        held = processes.select().where(processes.c.id == claimed.id, processes.c.turn == claimed.turn)
+        if connection.execute(held).first() is None:
+            return False
+        self._write_keys(connection, claimed.id, frozenset() if ended else progress.keys)
         seen = {exchange_id for exchange_id, _ in claimed.inbox}
         if not ended and any(row.exchange_id not in seen for row in self._inbox(connection, claimed.id)):
             due_at = claimed.started_at  # a message has come meanwhile
@@ -310,7 +326,6 @@ class Journal:
         if moved.rowcount != 1:
             return False
         self._write_events(connection, claimed.id, progress.events)
-        self._write_keys(connection, claimed.id, frozenset() if ended else progress.keys)
         done = process_inbox.delete().where(process_inbox.c.process_id == claimed.id)
         if ended:
             connection.execute(done)
@@ -326,6 +341,18 @@ class Journal:
             connection.execute(gone.where(of_process))
         for service, value in keys - known:
             connection.execute(process_keys.insert().values(service=service, value=value, process_id=process_id))
+            self._give_laid_aside(connection, process_id, service, value)
+
+    def _give_laid_aside(self, connection: Connection, process_id: str, service: str, value: str) -> None:
+        """What came before the process knew that it would be its own: both may stand in one batch after an outage."""
+        of_value = (process_unclaimed.c.service == service) & (process_unclaimed.c.value == value)
+        known = {row.exchange_id for row in self._inbox(connection, process_id)}
+        for row in connection.execute(process_unclaimed.select().where(of_value)).all():
+            if row.exchange_id not in known:
+                connection.execute(
+                    process_inbox.insert().values(process_id=process_id, exchange_id=row.exchange_id, service=service)
+                )
+        connection.execute(process_unclaimed.delete().where(of_value))
 
     def _write_events(self, connection: Connection, process_id: str, events: Sequence[Event]) -> None:
         last = connection.execute(

@@ -65,6 +65,16 @@ def upgrade() -> None:
     )
     op.create_index("process_keys_by_process", "process_keys", ["process_id"])
     op.create_table(
+        "process_unclaimed",
+        sa.Column("service", sa.Text(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.Column("exchange_id", _BIG_ID, nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["exchange_id"], ["exchanges.id"]),
+        sa.PrimaryKeyConstraint("service", "value", "exchange_id"),
+    )
+    op.create_index("process_unclaimed_by_age", "process_unclaimed", ["at"])
+    op.create_table(
         "process_steps",
         sa.Column("process_id", sa.Text(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
@@ -80,6 +90,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_table("process_unclaimed")
     names = ("process_steps", "process_keys", "process_inbox", "processes", "process_cursor", "process_definitions")
     for name in names:
         op.drop_table(name)
