@@ -148,9 +148,10 @@ def test_serve_and_work_become_the_processes_of_the_bus_with_the_options_of_the_
 
 
 def test_the_list_of_the_sandbox_names_every_twin_and_says_what_it_is(tmp_path: Path) -> None:
-    from connectors.sandbox.credentials import NAMES
+    from connectors.sandbox.app import SandboxConfig, create_sandbox
 
+    twins = create_sandbox(SandboxConfig(credentials_file=tmp_path / "x.json")).extensions["sandbox"].twins
     shown = lgsp_process("sandbox", "--list", cwd=tmp_path, COLUMNS="200").stdout
-    assert [name for name in NAMES if name not in shown] == []
+    assert [name for name in twins if name not in shown] == []
     assert "Twin of the business registry: tokens" in shown
     assert "vietnam.md" not in shown

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import time_machine
 from sqlalchemy import Engine, create_engine
 
 from schemas.identifiers import AgencyCode, MessageId, ServiceCode, SystemCode
@@ -33,6 +34,15 @@ from security.verifier import Trust, canonical_json, main, verify_bundle, verify
 ROOT = Path(__file__).parent.parent
 VERIFIER = ROOT / "security" / "verifier.py"
 NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _at_now() -> Iterator[None]:
+    """NOW is when the file was read, keys are made when a test runs: a long run must not come between."""
+    with time_machine.travel(NOW, tick=True):
+        yield
+
+
 SYSTEM = SystemCode("H99.15/mot-cua")
 ORIGIN = "lgsp.h99.example/evidence"
 BODY = '{"maHoSo":"H99.15-260423-0001","chuHoSo":"NGUYỄN THỊ MẪU"}'.encode()

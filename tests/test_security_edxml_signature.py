@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import time_machine
 from lxml import etree
 from signxml import XMLSigner
 from signxml.algorithms import DigestAlgorithm, SignatureMethod
@@ -22,6 +23,15 @@ from tests.test_schemas_edxml import document, raw
 
 AGENCY = AgencyCode("H99.15")
 NOW = datetime.now(UTC)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _at_now() -> Iterator[None]:
+    """NOW is when the file was read, keys are made when a test runs: a long run must not come between."""
+    with time_machine.travel(NOW, tick=True):
+        yield
+
+
 HEADER = f"{{{NAMESPACE}}}edXMLEnvelope/{{{NAMESPACE}}}edXMLHeader"
 SIGNATURE = f"{{{XMLDSIG}}}Signature"
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import time_machine
 from cryptography.hazmat.primitives.asymmetric import ec
 from jsonschema import Draft202012Validator
 
@@ -41,6 +43,15 @@ from security.tokens import (
 from security.ws_security import sign_ws_security
 
 NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _at_now() -> Iterator[None]:
+    """NOW is when the file was read, keys are made when a test runs: a long run must not come between."""
+    with time_machine.travel(NOW, tick=True):
+        yield
+
+
 SYSTEM = SystemCode("H99.15/mot-cua")
 BUS = SystemCode("H99/bus")
 ISSUER = "urn:lgsp:bus:H99"

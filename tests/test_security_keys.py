@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import stat
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import time_machine
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -25,6 +27,15 @@ from security.secrets import SecretBox
 from security.signing import sign_receipt, signature_holds, verify_receipt
 
 NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _at_now() -> Iterator[None]:
+    """NOW is when the file was read, keys are made when a test runs: a long run must not come between."""
+    with time_machine.travel(NOW, tick=True):
+        yield
+
+
 SYSTEM = SystemCode("H99.15/mot-cua")
 BUS = SystemCode("H99/bus")
 

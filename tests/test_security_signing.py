@@ -6,10 +6,12 @@ import base64
 import hashlib
 import hmac
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import time_machine
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from hypothesis import given, settings
@@ -27,6 +29,15 @@ from security.keys import PublicKeyRecord, SigningKey
 from security.signing import MANIFEST_TYPE, sign_compact, sign_manifest, sign_receipt, verify_manifest, verify_receipt
 
 NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _at_now() -> Iterator[None]:
+    """NOW is when the file was read, keys are made when a test runs: a long run must not come between."""
+    with time_machine.travel(NOW, tick=True):
+        yield
+
+
 SYSTEM = SystemCode("H99.15/mot-cua")
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 KEY = SigningKey.generate(name=SYSTEM)

@@ -7,12 +7,13 @@ import hashlib
 import random
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import time_machine
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, hmac, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -36,6 +37,15 @@ from security.keys import PrivateKey, PublicKeyRecord, SigningKey
 from security.ws_security import DS_NS, EXCLUSIVE_C14N, SeenSignatures, sign_ws_security, verify_ws_security
 
 NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _at_now() -> Iterator[None]:
+    """NOW is when the file was read, keys are made when a test runs: a long run must not come between."""
+    with time_machine.travel(NOW, tick=True):
+        yield
+
+
 SYSTEM = SystemCode("H99.15/mot-cua")
 V11, V12 = SoapVersion.V11, SoapVersion.V12
 UNDERSTOOD = frozenset({SECURITY_BLOCK, EXCHANGE_BLOCK})

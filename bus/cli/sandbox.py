@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -41,10 +41,10 @@ def sandbox(context: click.Context, port: int | None, only_list: bool, as_json: 
         become("bus.web.sandbox_server", settings)
     running = _running(settings)
     if as_json:
-        print_json(running or {"twins": list(NAMES), "faults": None, "happened": None})
+        print_json(running or {"twins": _twins(), "faults": None, "happened": None})
         return
     table = Table("twin", "what it is", "faults set", "happened")
-    for name in (running or {}).get("twins", NAMES):
+    for name in (running or {}).get("twins", _twins()):
         faults = _short((running or {}).get("faults", {}).get(name))
         happened = _short((running or {}).get("happened", {}).get(name))
         table.add_row(name, _what(name), faults, happened)
@@ -53,6 +53,11 @@ def sandbox(context: click.Context, port: int | None, only_list: bool, as_json: 
     at = f"http://{settings.host}:{settings.sandbox_port}"
     click.echo(f"The sandbox is {'running' if running else 'not running'} at {at}.")
     click.echo(f"What its twins are logged in to with: {Path(settings.sandbox_credentials_path)}")
+
+
+def _twins() -> list[str]:
+    """The names that have a twin; some credentials are for calls that a partner makes."""
+    return [name for name in NAMES if importlib.util.find_spec(f"connectors.sandbox.{name}") is not None]
 
 
 def _what(name: str) -> str:
