@@ -274,7 +274,7 @@ def test_a_schema_made_to_exhaust_its_reader_ends_soon(schema: str) -> None:
     started = perf_counter()
     with suppress(Malformed):
         describe_wsdl(text)
-    assert perf_counter() - started < 5
+    assert perf_counter() - started < 20
 
 
 def test_eight_threads_read_different_wsdls() -> None:

@@ -155,7 +155,7 @@ def test_the_search_for_a_doctype_is_linear() -> None:
     started = time.perf_counter()
     with pytest.raises(Malformed):
         read_xml(b"<!--" * 200_000 + b"<!DOCTYPE")
-    assert time.perf_counter() - started < 2  # quadratic search takes minutes
+    assert time.perf_counter() - started < 10  # quadratic search takes minutes
 
 
 @pytest.mark.parametrize(
