@@ -228,8 +228,7 @@ def _manifest(
 
 def _services(url: str) -> list[Entry]:
     """A SOAP provider that REST consumers call, and a REST provider that SOAP consumers call."""
-    types = WSDL[WSDL.index("<wsdl:types>") : WSDL.index("</wsdl:types>") + len("</wsdl:types>")]
-    types = types.replace("<wsdl:types>", f"<wsdl:types {' '.join(_declarations())}>", 1)
+    types = (PARTNERS / "population" / "population.xsd").read_text(encoding="utf-8")
     detail = PARTNERS / "business_registry"
 
     def system(name: str, connector: str, path: str, service: ServiceCode) -> System:
@@ -266,12 +265,6 @@ def _services(url: str) -> list[Entry]:
         Grant(id="citizen", service=CITIZEN, grantee=SENDER),
         Grant(id="enterprise", service=ENTERPRISE, grantee=SENDER),
     ]
-
-
-def _declarations() -> list[str]:
-    """The prefixes that the types use and the WSDL's root declares."""
-    root = read_xml(WSDL.encode())
-    return [f'xmlns:{prefix}="{namespace}"' for prefix, namespace in root.nsmap.items() if prefix]
 
 
 def _bare_zeep(url: str) -> Callable[[], object]:

@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 from connectors.base import Parcel, Reply
 from connectors.http import Deadline, HttpClient, check_status
 from connectors.partner_json import setting_text
-from connectors.rest import fixed_headers
+from connectors.rest import JSON_BOTH_WAYS, question_headers
 from registry.model import Endpoint
 from schemas.problem import ProviderUnavailable
 
@@ -52,13 +52,7 @@ def addressed(
     parameters = {**({} if in_header else address), **(query or {})}
     url = f"{endpoint.url.rstrip('/')}/{path.lstrip('/')}"
     sent = {
-        **fixed_headers(endpoint),
-        "Content-Type": "application/json",
-        "Accept": "application/json",
-        "Charset": "utf-8",
-        # The partner does not know these two; gateways on the way log them.
-        "Idempotency-Key": parcel.manifest.message_id,
-        "traceparent": parcel.traceparent,
+        **question_headers(parcel, endpoint, {**JSON_BOTH_WAYS, "Charset": "utf-8"}),
         **(address if in_header else {}),
         **(headers or {}),
     }

@@ -29,7 +29,7 @@ from connectors.base import Parcel, Reply
 from connectors.http import HttpClient, check_status
 from connectors.oauth2 import TokenCalls, place
 from connectors.partner_json import operation_of, payload_object, reply_object, setting_text
-from connectors.rest import fixed_headers, kept
+from connectors.rest import fixed_headers, kept, question_headers
 from registry.model import Endpoint
 from schemas.problem import InvalidReply, ProviderRejected
 
@@ -66,13 +66,9 @@ class BusinessRegistryConnector:
             lambda authorization, seconds: self._http.request(
                 "GET",
                 f"{endpoint.url.rstrip('/')}/{api}/{operation}?{query}",
-                headers={
-                    **fixed_headers(endpoint),
-                    "Accept": "application/json",
-                    "Authorization": authorization,
-                    "Idempotency-Key": parcel.manifest.message_id,
-                    "traceparent": parcel.traceparent,
-                },
+                headers=question_headers(
+                    parcel, endpoint, {"Accept": "application/json", "Authorization": authorization}
+                ),
                 timeout_seconds=seconds,
             ),
             endpoint,

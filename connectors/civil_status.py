@@ -66,7 +66,7 @@ from connectors.partner_json import (
     setting_texts,
     shown_code,
 )
-from connectors.rest import fixed_headers, kept
+from connectors.rest import fixed_headers, kept, question_headers
 from registry.model import Endpoint
 from schemas.codec import read_json, write_json
 from schemas.codes import LOCAL_STATUSES
@@ -133,13 +133,7 @@ class CivilStatusConnector:
         body = joint_body(parcel) if operation in JOINT_PATHS else parcel.body
         payload_object(parcel)
         url = f"{endpoint.url.rstrip('/')}/{_path(operation, endpoint)}"
-        headers = {
-            **fixed_headers(endpoint),
-            "Accept": "application/json",
-            "Content-Type": "application/json",
-            "Idempotency-Key": parcel.manifest.message_id,
-            "traceparent": parcel.traceparent,
-        }
+        headers = question_headers(parcel, endpoint)
 
         def call(authorization: str, seconds: float) -> Reply:
             own = {**headers, "Authorization": authorization}

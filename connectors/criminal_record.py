@@ -65,7 +65,7 @@ from connectors.partner_json import (
     setting_texts,
     shown_code,
 )
-from connectors.rest import fixed_headers, kept
+from connectors.rest import fixed_headers, kept, question_headers
 from registry.model import Endpoint
 from schemas.codec import read_json, write_json
 from schemas.identifiers import DossierCode, ServiceCode
@@ -120,13 +120,7 @@ class CriminalRecordConnector:
 
     def _post(self, operation: str, body: bytes, parcel: Parcel, endpoint: Endpoint, secret: bytes | None) -> Reply:
         url = f"{endpoint.url.rstrip('/')}/{_path(operation, endpoint)}"
-        headers = {
-            **fixed_headers(endpoint),
-            "Accept": "application/json",
-            "Content-Type": "application/json",
-            "Idempotency-Key": parcel.manifest.message_id,
-            "traceparent": parcel.traceparent,
-        }
+        headers = question_headers(parcel, endpoint)
 
         def call(authorization: str, seconds: float) -> Reply:
             own = {**headers, "Authorization": authorization}

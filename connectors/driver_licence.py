@@ -49,7 +49,7 @@ from connectors.partner_json import (
     setting_texts,
     shown_code,
 )
-from connectors.rest import fixed_headers, kept
+from connectors.rest import kept, question_headers
 from connectors.sessions import Sessions
 from registry.model import Endpoint
 from schemas.codec import write_json
@@ -119,13 +119,7 @@ class DriverLicenceConnector:
     def _post(
         self, parcel: Parcel, endpoint: Endpoint, setting: str, usual: str, document: Any, deadline: Deadline
     ) -> Reply:
-        headers = {
-            **fixed_headers(endpoint),
-            "Content-Type": "application/json",
-            "Accept": "application/json",
-            "Idempotency-Key": parcel.manifest.message_id,
-            "traceparent": parcel.traceparent,
-        }
+        headers = question_headers(parcel, endpoint)
         url = place(endpoint, setting, usual)
         return check_status(
             self._http.request(

@@ -64,7 +64,7 @@ from connectors.partner_json import (
     setting_texts,
     shown_code,
 )
-from connectors.rest import fixed_headers, kept
+from connectors.rest import fixed_headers, identity_headers, kept
 from registry.model import Endpoint
 from schemas.codec import read_json, write_json
 from schemas.edxml import (
@@ -237,8 +237,7 @@ class EdocConnector:
             **({"Content-Type": content_type} if content_type else {}),
             **fixed_headers(endpoint),
             **own,
-            "Idempotency-Key": parcel.manifest.message_id,
-            "traceparent": parcel.traceparent,
+            **identity_headers(parcel),
         }
         url = f"{endpoint.url.rstrip('/')}/{call.path}{query}"
         reply = self._http.request(

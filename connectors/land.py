@@ -73,7 +73,7 @@ from connectors.partner_json import (
     with_member,
     without_member,
 )
-from connectors.rest import fixed_headers, kept
+from connectors.rest import fixed_headers, kept, question_headers
 from registry.model import Endpoint
 from schemas.codec import read_content_type, read_json, write_json
 from schemas.identifiers import AgencyCode, DossierCode, ServiceCode
@@ -164,14 +164,7 @@ class LandConnector:
     def _post(
         self, url: str, parcel: Parcel, endpoint: Endpoint, body: bytes, authorization: str, seconds: float
     ) -> Reply:
-        headers = {
-            **fixed_headers(endpoint),
-            "Content-Type": "application/json",
-            "Accept": "application/json",
-            "Idempotency-Key": parcel.manifest.message_id,
-            "traceparent": parcel.traceparent,
-            **({"Authorization": authorization} if authorization else {}),
-        }
+        headers = question_headers(parcel, endpoint) | ({"Authorization": authorization} if authorization else {})
         return self._http.request("POST", url, headers=headers, body=body, timeout_seconds=seconds)
 
 

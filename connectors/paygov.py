@@ -55,7 +55,7 @@ from connectors.partner_json import (
 from connectors.payment import RETURN_PAGE, is_web_address
 from connectors.payment_books import Verdict
 from connectors.payment_digest import read_money, same_digest, value_text
-from connectors.rest import fixed_headers, kept
+from connectors.rest import kept, question_headers
 from registry.model import Endpoint
 from schemas.codec import read_json, write_json
 from schemas.identifiers import AgencyCode, DossierCode, ServiceCode
@@ -153,13 +153,7 @@ class PaygovConnector:
             self._http.request(
                 "POST",
                 f"{endpoint.url.rstrip('/')}/{setting_text(endpoint, 'path', 'order').lstrip('/')}",
-                headers={
-                    **fixed_headers(endpoint),
-                    "Content-Type": "application/json",
-                    "Accept": "application/json",
-                    "Idempotency-Key": parcel.manifest.message_id,
-                    "traceparent": parcel.traceparent,
-                },
+                headers=question_headers(parcel, endpoint),
                 body=_request(parcel, _Protocol.of(endpoint, secret)),
                 timeout_seconds=endpoint.timeout_seconds,
             )

@@ -70,7 +70,7 @@ from connectors.payment_digest import (
     value_text,
     write_time,
 )
-from connectors.rest import fixed_headers, kept
+from connectors.rest import JSON_BOTH_WAYS, kept, question_headers
 from registry.model import Endpoint
 from schemas.codec import read_json, write_json
 from schemas.identifiers import AgencyCode, DossierCode, ServiceCode
@@ -154,13 +154,9 @@ class PaymentConnector:
             self._http.request(
                 "POST",
                 f"{endpoint.url.rstrip('/')}/{path.lstrip('/')}",
-                headers={
-                    **fixed_headers(endpoint),
-                    "Content-Type": "application/json",
-                    "Accept": "application/json, application/pdf",
-                    "Idempotency-Key": parcel.manifest.message_id,
-                    "traceparent": parcel.traceparent,
-                },
+                headers=question_headers(
+                    parcel, endpoint, {**JSON_BOTH_WAYS, "Accept": "application/json, application/pdf"}
+                ),
                 body=body,
                 timeout_seconds=endpoint.timeout_seconds,
             )

@@ -55,7 +55,7 @@ from connectors.partner_json import (
     setting_texts,
     shown_code,
 )
-from connectors.rest import HEADER_NAME, authorization, content_digest, fixed_headers, kept
+from connectors.rest import HEADER_NAME, authorization, content_digest, fixed_headers, kept, question_headers
 from registry.model import Endpoint
 from schemas.codec import read_json
 from schemas.problem import InvalidReply, Problem, ProviderRejected, ProviderUnavailable
@@ -88,12 +88,7 @@ class PostConnector:
     def deliver(self, parcel: Parcel, endpoint: Endpoint, secret: bytes | None) -> Reply:
         """See :class:`connectors.base.Connector`. The reply is the post's answer, byte for byte."""
         method, url, body = _request(parcel, endpoint)
-        headers = {
-            **fixed_headers(endpoint),
-            "Accept": "application/json",
-            "Idempotency-Key": parcel.manifest.message_id,
-            "traceparent": parcel.traceparent,
-        }
+        headers = question_headers(parcel, endpoint, {"Accept": "application/json"})
         if body is not None:
             headers["Content-Type"] = "application/json"
             headers["Content-Digest"] = content_digest(parcel.manifest.body_sha256)

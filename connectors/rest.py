@@ -41,6 +41,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import urlencode
 
 from connectors.base import Parcel, Reply
@@ -74,6 +75,8 @@ NOT_FOR_PAYLOADS = OWN_HEADERS | {
     *("accept", "accept-encoding", "cookie", "expect", "forwarded", "proxy-authorization", "te", "trailer", "upgrade"),
     *("user-agent", "via", "x-http-method-override"),
 }
+#: What most partners speak.
+JSON_BOTH_WAYS: Final = {"Content-Type": "application/json", "Accept": "application/json"}
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 #: Visible ASCII and spaces; anything else could end the header and begin another one.
 HEADER_VALUE = re.compile(r"[\x20-\x7e]{1,8192}")
@@ -166,12 +169,24 @@ def _token_form(scope: str) -> str:
 def message_headers(parcel: Parcel) -> dict[str, str]:
     """The bus's own headers of a delivery, the same for every HTTP partner."""
     return {
-        "Idempotency-Key": parcel.manifest.message_id,
+        **identity_headers(parcel),
         "Lgsp-Manifest": parcel.manifest_jws,
         "Lgsp-Receipt": parcel.receipt_jws,
         "Lgsp-Receiver": parcel.receiver,
-        "traceparent": parcel.traceparent,
     }
+
+
+def question_headers(parcel: Parcel, endpoint: Endpoint, own: Mapping[str, str] = JSON_BOTH_WAYS) -> dict[str, str]:
+    """Headers of a question to a partner with a format of its own: the endpoint's fixed ones, ``own``, the identity's.
+
+    The later stand above the earlier. Raises ProviderUnavailable as :func:`fixed_headers` does.
+    """
+    return {**fixed_headers(endpoint), **own, **identity_headers(parcel)}
+
+
+def identity_headers(parcel: Parcel) -> dict[str, str]:
+    """What tells the attempts of one message together, also to the gateways on the way."""
+    return {"Idempotency-Key": parcel.manifest.message_id, "traceparent": parcel.traceparent}
 
 
 def content_digest(sha256_hex: str) -> str:

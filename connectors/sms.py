@@ -51,7 +51,7 @@ from connectors.partner_json import (
     setting_texts,
     shown_code,
 )
-from connectors.rest import authorization, fixed_headers, kept
+from connectors.rest import authorization, fixed_headers, kept, question_headers
 from connectors.sms_text import SmsText, check_length, limits_of, render, template_named
 from registry.model import Endpoint
 from schemas.codec import read_json, write_json
@@ -101,12 +101,7 @@ class SmsConnector:
             raise ProviderUnavailable("endpoint-invalid", setting="carrier")
         notice = _notice(parcel, endpoint, name)
         body = carrier.write(notice, endpoint, secret)
-        headers = {
-            **fixed_headers(endpoint),
-            **carrier.headers,
-            "Idempotency-Key": parcel.manifest.message_id,
-            "traceparent": parcel.traceparent,
-        }
+        headers = question_headers(parcel, endpoint, carrier.headers)
 
         def call(proof: Mapping[str, str], seconds: float) -> Reply:
             return self._http.request(

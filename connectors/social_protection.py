@@ -47,7 +47,7 @@ from connectors.partner_json import (
     shown_code,
     with_member,
 )
-from connectors.rest import fixed_headers, kept, secret_text
+from connectors.rest import kept, question_headers, secret_text
 from registry.model import Endpoint
 from schemas.codec import read_xml
 from schemas.problem import InvalidReply, Malformed, ProviderRejected, ProviderUnavailable
@@ -85,13 +85,7 @@ class SocialProtectionConnector:
         reply = self._http.request(
             "POST",
             f"{endpoint.url.rstrip('/')}/{operation}",
-            headers={
-                **fixed_headers(endpoint),
-                "Content-Type": "application/json",
-                "Accept": "application/json",
-                "Idempotency-Key": parcel.manifest.message_id,
-                "traceparent": parcel.traceparent,
-            },
+            headers=question_headers(parcel, endpoint),
             body=with_member(parcel.body, PROOF, key.rpartition(":")[2]),
             timeout_seconds=endpoint.timeout_seconds,
         )

@@ -46,7 +46,7 @@ from connectors.partner_json import (
     setting_texts,
     shown_code,
 )
-from connectors.rest import fixed_headers, kept
+from connectors.rest import fixed_headers, kept, question_headers
 from connectors.sessions import Sessions
 from connectors.sms import carrier_number
 from connectors.templates import secret_parts
@@ -73,12 +73,7 @@ class ZaloConnector:
         body = write_json(message_of(parcel, endpoint))
         sealed = _parts(secret)
         deadline = Deadline(endpoint.timeout_seconds)
-        headers = {
-            **fixed_headers(endpoint),
-            "Content-Type": "application/json",
-            "Idempotency-Key": parcel.manifest.message_id,
-            "traceparent": parcel.traceparent,
-        }
+        headers = question_headers(parcel, endpoint, {"Content-Type": "application/json"})
         for _ in range(2):
             token = self._sessions.get(endpoint, secret or b"", lambda: self._refresh(endpoint, sealed, deadline))
             reply = self._http.request(

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from flask import Blueprint, Flask, Response, jsonify, request
+from flask import Blueprint, Flask, Response, jsonify, make_response, request
 
 from connectors.sandbox.faults import Dial
-from connectors.sandbox.sessions import IssuedSessions, same_secret
+from connectors.sandbox.sessions import IssuedSessions, same_login
 
 NAME = "business_registry"
 WINDOW_DAYS = 5
@@ -73,25 +73,16 @@ class BusinessRegistryTwin:
         return self._dial.apply(NAME, "token", self._logged_in, self._no)
 
     def _logged_in(self) -> Response:
-        given = request.authorization
-        named = given is not None and same_secret(given.username, self._client_id)
-        if given is None or not (same_secret(given.password, self._client_secret) and named):
-            return _with_status(jsonify({"error": "invalid_client"}), 401)
+        if not same_login(request.authorization, self._client_id, self._client_secret):
+            return make_response(jsonify({"error": "invalid_client"}), 401)
         if request.form.get("grant_type") != "client_credentials":
-            return _with_status(jsonify({"error": "unsupported_grant_type"}), 400)
-        return jsonify(
-            {
-                "access_token": self.sessions.issue(),
-                "token_type": "Bearer",
-                "expires_in": int(self.sessions.seconds),
-            }
-        )
+            return make_response(jsonify({"error": "unsupported_grant_type"}), 400)
+        return jsonify(self.sessions.token_answer())
 
     def _desk(self, operation: str, answer: Any) -> Any:
         def serve() -> Response:
-            scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-            if scheme != "Bearer" or not self.sessions.holds(token):
-                return _with_status(self._no("0", "Token không hợp lệ"), 401)
+            if not self.sessions.holds_bearer(request.headers.get("Authorization", "")):
+                return make_response(self._no("0", "Token không hợp lệ"), 401)
             key = request.headers.get("Idempotency-Key", "")
             with self._lock:
                 self._asked[operation] = self._asked.get(operation, 0) + 1
@@ -191,8 +182,3 @@ class BusinessRegistryTwin:
 
     def _no(self, _code: str, message: str) -> Response:
         return jsonify({"DataCount": 0, "Status": "0", "Message": message})
-
-
-def _with_status(response: Response, status: int) -> Response:
-    response.status_code = status
-    return response

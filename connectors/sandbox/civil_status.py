@@ -26,11 +26,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from flask import Blueprint, Flask, Response, jsonify, request
+from flask import Blueprint, Flask, Response, jsonify, make_response, request
 
 from connectors.http import HttpClient
 from connectors.sandbox.faults import Dial
-from connectors.sandbox.sessions import IssuedSessions, same_secret
+from connectors.sandbox.sessions import IssuedSessions, same_login
 from schemas.codec import read_xml
 from schemas.date_format import read_date_pattern
 from schemas.moment import VIETNAM
@@ -173,14 +173,9 @@ class CivilStatusTwin:
         return self._dial.apply(NAME, "token", self._logged_in, self._error)
 
     def _logged_in(self) -> Response:
-        given = request.authorization
-        named = given is not None and same_secret(given.username, self._credential["user"])
-        if given is None or not (same_secret(given.password, self._credential["secret"]) and named):
-            refused = jsonify({"error": "invalid_client"})
-            refused.status_code = 401
-            return refused
-        seconds = int(self.sessions.seconds)
-        return jsonify({"access_token": self.sessions.issue(), "token_type": "Bearer", "expires_in": seconds})
+        if not same_login(request.authorization, self._credential["user"], self._credential["secret"]):
+            return make_response(jsonify({"error": "invalid_client"}), 401)
+        return jsonify(self.sessions.token_answer())
 
     def _desk(self, operation: str, act: Callable[[Mapping[str, Any]], Any]) -> Callable[[], Response]:
         def answered() -> Response:
@@ -195,8 +190,7 @@ class CivilStatusTwin:
             return jsonify({"status": 1, "statusDescription": self.wording["taken"], "value": value})
 
         def serve() -> Response:
-            scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-            if scheme != "Bearer" or not self.sessions.holds(token):
+            if not self.sessions.holds_bearer(request.headers.get("Authorization", "")):
                 return self._error("100", ERRORS["100"])  # inside a 200
             key = request.headers.get("Idempotency-Key", "")
             with self._lock:

@@ -24,11 +24,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from flask import Blueprint, Flask, Response, jsonify, request
+from flask import Blueprint, Flask, Response, jsonify, make_response, request
 
 from connectors.http import HttpClient
 from connectors.sandbox.faults import Dial
-from connectors.sandbox.sessions import IssuedSessions, same_secret
+from connectors.sandbox.sessions import IssuedSessions, same_login
 from schemas.date_format import read_date_pattern
 from schemas.moment import VIETNAM
 from schemas.problem import Problem
@@ -132,20 +132,16 @@ class CriminalRecordTwin:
         return self._dial.apply(NAME, "token", self._logged_in, self._no)
 
     def _logged_in(self) -> Response:
-        given = request.authorization
-        named = given is not None and same_secret(given.username, self._credential["user"])
-        if given is None or not (same_secret(given.password, self._credential["secret"]) and named):
-            return _unauthorised(jsonify({"error": "invalid_client"}))
-        seconds = int(self.sessions.seconds)
-        return jsonify({"access_token": self.sessions.issue(), "token_type": "Bearer", "expires_in": seconds})
+        if not same_login(request.authorization, self._credential["user"], self._credential["secret"]):
+            return make_response(jsonify({"error": "invalid_client"}), 401)
+        return jsonify(self.sessions.token_answer())
 
     def _desk(
         self, operation: str, act: Callable[[Any], Response], no: Callable[[str, str], Response]
     ) -> Callable[[], Response]:
         def serve() -> Response:
-            scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-            if scheme != "Bearer" or not self.sessions.holds(token):
-                return _unauthorised(no("01", self.wording["token"]))
+            if not self.sessions.holds_bearer(request.headers.get("Authorization", "")):
+                return make_response(no("01", self.wording["token"]), 401)
             question = request.get_json(silent=True, force=True)
             key = request.headers.get("Idempotency-Key", "")
             with self._lock:
@@ -272,11 +268,6 @@ class CriminalRecordTwin:
 
 def _vneid(code: str, text: str) -> Response:
     return jsonify({"statusCode": code, "data": None, "errorDetail": text or None})
-
-
-def _unauthorised(response: Response) -> Response:
-    response.status_code = 401
-    return response
 
 
 def _asked(member: str) -> str:

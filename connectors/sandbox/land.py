@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flask import Blueprint, Flask, Response, jsonify, request
+from flask import Blueprint, Flask, Response, jsonify, make_response, request
 
 from connectors.sandbox.faults import Dial
 from connectors.sandbox.sessions import IssuedSessions, same_secret
@@ -94,14 +94,12 @@ class LandTwin:
         if request.form.get("grant_type") != "password" or not (
             same_secret(request.form.get("password"), self._password) and named
         ):
-            return _with_status(jsonify({"error": "invalid_grant"}), 400)
-        seconds = int(self.sessions.seconds)
-        return jsonify({"access_token": self.sessions.issue(), "token_type": "Bearer", "expires_in": seconds})
+            return make_response(jsonify({"error": "invalid_grant"}), 400)
+        return jsonify(self.sessions.token_answer())
 
     def _as_ilis(self, operation: str) -> Response:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme != "Bearer" or not self.sessions.holds(token):
-            return _with_status(_ilis(False, self.wording["token"]), 401)
+        if not self.sessions.holds_bearer(request.headers.get("Authorization", "")):
+            return make_response(_ilis(False, self.wording["token"]), 401)
         return self._serve(operation, request.get_json(silent=True, force=True), _ilis)
 
     def _as_vbdlis(self, operation: str) -> Response:
@@ -113,7 +111,7 @@ class LandTwin:
 
     def _serve(self, operation: str, document: Any, say: Answer) -> Response:
         if operation not in OPERATIONS:
-            return _with_status(say(False, operation), 404)
+            return make_response(say(False, operation), 404)
         return self._dial.apply(
             NAME,
             operation,
@@ -147,7 +145,7 @@ class LandTwin:
     def _reports(self, number: str) -> Response:
         with self._lock:
             if number not in self._dossiers:
-                return _with_status(jsonify([]), 404)
+                return make_response(jsonify([]), 404)
             events = list(self._events[number])
         reports = [
             _moved(number),
@@ -212,8 +210,3 @@ def _ilis(yes: bool, message: str) -> Response:
 
 def _vbdlis(yes: bool, message: str) -> Response:
     return jsonify({"Result": yes, "Message": message, "Data": {}})
-
-
-def _with_status(response: Response, status: int) -> Response:
-    response.status_code = status
-    return response

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from flask import Blueprint, Flask, Response, jsonify, request
+from flask import Blueprint, Flask, Response, jsonify, make_response, request
 
 from connectors.sandbox.faults import Dial
 from connectors.sandbox.sessions import IssuedSessions, same_secret
@@ -96,11 +96,8 @@ class NationalPortal2025Twin:
     def _issue(self) -> Response:
         named = same_secret(request.form.get("client_id"), self._client)
         if not (same_secret(request.form.get("client_secret"), self._password) and named):
-            refused = jsonify({"error": "invalid_client"})
-            refused.status_code = 401
-            return refused
-        token = {"access_token": self.sessions.issue(), "expires_in": int(self.sessions.seconds)}
-        return jsonify({**token, "token_type": "Bearer", "scope": "dvcqg"})
+            return make_response(jsonify({"error": "invalid_client"}), 401)
+        return jsonify({**self.sessions.token_answer(), "scope": "dvcqg"})
 
     def _serve(self, service: str, act: Callable[[], Response]) -> Response:
         bearer = request.headers.get("Authorization", "")

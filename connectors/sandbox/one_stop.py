@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
-from flask import Blueprint, Flask, Response, jsonify, request
+from flask import Blueprint, Flask, Response, jsonify, make_response, request
 
 from connectors.sandbox.faults import Dial
-from connectors.sandbox.sessions import IssuedSessions, same_secret
+from connectors.sandbox.sessions import IssuedSessions, same_login
 from schemas.moment import VIETNAM
 
 NAME = "one_stop"
@@ -89,9 +89,7 @@ class OneStopTwin:
         return self._dial.apply(NAME, "token", self._logged_in, _answer)
 
     def _logged_in(self) -> Response:
-        given = request.authorization
-        named = given is not None and same_secret(given.username, self._username)
-        if given is None or not (same_secret(given.password, self._password) and named):
+        if not same_login(request.authorization, self._username, self._password):
             return _refused()
         return jsonify({"access_token": self.sessions.issue(), "expires_in": int(self.sessions.seconds)})
 
@@ -203,6 +201,4 @@ def _answer(code: str, message: str) -> Response:
 
 
 def _refused() -> Response:
-    response = _answer("401", "Token không hợp lệ")
-    response.status_code = 401
-    return response
+    return make_response(_answer("401", "Token không hợp lệ"), 401)

@@ -23,11 +23,11 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from flask import Blueprint, Flask, Response, jsonify, request
+from flask import Blueprint, Flask, Response, jsonify, make_response, request
 
 from connectors.post import FIRST_ID, PAGE_SIZE, post_statuses
 from connectors.sandbox.faults import Dial
-from connectors.sandbox.sessions import IssuedSessions, same_secret
+from connectors.sandbox.sessions import IssuedSessions, same_login, same_secret
 
 NAME = "post"
 #: The contract of the province, as the post knows it.
@@ -104,22 +104,15 @@ class PostTwin:
         return self._dial.apply(NAME, "token", self._logged_in, self._no)
 
     def _logged_in(self) -> Response:
-        given = request.authorization
-        if (
-            given is None
-            or not same_secret(given.username, self._client_id)
-            or not same_secret(given.password, self._client_secret)
-        ):
-            return _with_status(jsonify({"error": "invalid_client"}), 401)
+        if not same_login(request.authorization, self._client_id, self._client_secret):
+            return make_response(jsonify({"error": "invalid_client"}), 401)
         if request.form.get("grant_type") != "client_credentials":
-            return _with_status(jsonify({"error": "unsupported_grant_type"}), 400)
-        token = self.sessions.issue()
-        return jsonify({"access_token": token, "token_type": "Bearer", "expires_in": int(self.sessions.seconds)})
+            return make_response(jsonify({"error": "unsupported_grant_type"}), 400)
+        return jsonify(self.sessions.token_answer())
 
     def _knows_caller(self) -> bool:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         bare = request.headers.get("access-token", "")
-        return (scheme == "Bearer" and self.sessions.holds(token)) or (
+        return self.sessions.holds_bearer(request.headers.get("Authorization", "")) or (
             bool(bare) and (self.sessions.holds(bare) or same_secret(bare, self._client_secret))
         )
 
@@ -128,7 +121,7 @@ class PostTwin:
     def _serve(self, operation: str = "") -> Response:
         operation = operation or request.args.get("service", "")
         if not self._knows_caller():
-            return _with_status(self._no("401", "Token không hợp lệ"), 401)
+            return make_response(self._no("401", "Token không hợp lệ"), 401)
         asked: dict[tuple[str, str], Callable[[], Response]] = {
             ("POST", "getPrice"): self._price,
             ("POST", "orderPost"): self._order,
@@ -138,7 +131,7 @@ class PostTwin:
         }
         act = asked.get((request.method, operation))
         if act is None:
-            return _with_status(self._no("404", "Không có dịch vụ"), 404)
+            return make_response(self._no("404", "Không có dịch vụ"), 404)
         with self._lock:
             self._asked[operation] = self._asked.get(operation, 0) + 1
         return self._dial.apply(NAME, operation, act, self._no)
@@ -219,7 +212,7 @@ class PostTwin:
         if not isinstance(given, list) or not all(
             isinstance(one, dict) and str(one.get("statusCode")) in names for one in given
         ):
-            return _with_status(jsonify({"error": "a list of orderNumber and statusCode is expected"}), 400)
+            return make_response(jsonify({"error": "a list of orderNumber and statusCode is expected"}), 400)
         with self._lock:
             for one in given:
                 self._happened(str(one.get("orderNumber")), str(one["statusCode"]))
@@ -247,8 +240,3 @@ class PostTwin:
 def _document() -> dict[str, Any]:
     given = request.get_json(silent=True, force=True)
     return given if isinstance(given, dict) else {}
-
-
-def _with_status(response: Response, status: int) -> Response:
-    response.status_code = status
-    return response

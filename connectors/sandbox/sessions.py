@@ -7,6 +7,8 @@ import secrets
 import threading
 from time import monotonic
 
+from werkzeug.datastructures import Authorization
+
 
 class IssuedSessions:
     """Opaque session names with an end. Safe under threads."""
@@ -30,6 +32,15 @@ class IssuedSessions:
         with self._lock:
             return isinstance(session, str) and self._ends.get(session, 0.0) > monotonic()
 
+    def token_answer(self) -> dict[str, str | int]:
+        """A new session as an OAuth 2.0 token answer (RFC 6749, 5.1)."""
+        return {"access_token": self.issue(), "token_type": "Bearer", "expires_in": int(self.seconds)}
+
+    def holds_bearer(self, authorization: str) -> bool:
+        """Whether this is the header of a caller with a good session (RFC 6750, 2.1)."""
+        scheme, _, token = authorization.partition(" ")
+        return scheme == "Bearer" and self.holds(token)
+
     def end_all(self) -> None:
         """As after a restart of the partner: nobody's session is good any more."""
         with self._lock:
@@ -40,6 +51,12 @@ class IssuedSessions:
         """How many logins there were."""
         with self._lock:
             return self._issued
+
+
+def same_login(given: Authorization | None, name: str, secret: str) -> bool:
+    """Whether HTTP Basic says who the twin knows. Both are compared, so that time tells neither."""
+    named = given is not None and same_secret(given.username, name)
+    return given is not None and same_secret(given.password, secret) and named
 
 
 def same_secret(given: object, expected: str) -> bool:

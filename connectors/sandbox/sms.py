@@ -20,7 +20,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any, Final
 
-from flask import Blueprint, Flask, Response, jsonify, request
+from flask import Blueprint, Flask, Response, jsonify, make_response, request
 
 from connectors.sandbox.faults import Dial
 from connectors.sandbox.sessions import IssuedSessions, same_secret
@@ -93,7 +93,7 @@ class SmsTwin:
     # ---- The one-stop behind a citizen's question
 
     def _status(self) -> Response:
-        return self._dial.apply(NAME, "dossiers", self._found, lambda _, text: _with_status(jsonify(error=text), 422))
+        return self._dial.apply(NAME, "dossiers", self._found, lambda _, text: make_response(jsonify(error=text), 422))
 
     def _found(self) -> Response:
         given = request.get_json(silent=True, force=True)
@@ -167,14 +167,12 @@ class SmsTwin:
     def _logged_in(self) -> Response:
         given = request.authorization
         if given is None or not self._knows(given.username, given.password):
-            return _with_status(jsonify({"error": "invalid_client"}), 401)
-        token = self.sessions.issue()
-        return jsonify({"access_token": token, "token_type": "Bearer", "expires_in": int(self.sessions.seconds)})
+            return make_response(jsonify({"error": "invalid_client"}), 401)
+        return jsonify(self.sessions.token_answer())
 
     def _lgsp(self) -> Response:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme != "Bearer" or not self.sessions.holds(token):
-            return _with_status(_reply_platform("UNAUTHORIZED", ""), 401)
+        if not self.sessions.holds_bearer(request.headers.get("Authorization", "")):
+            return make_response(_reply_platform("UNAUTHORIZED", ""), 401)
         return self._dial.apply(NAME, "sms", self._take_platform, _reply_platform)
 
     def _take_platform(self) -> Response:
@@ -206,8 +204,3 @@ def _reply_one(code: str, message: str) -> Response:
 
 def _reply_platform(code: str, message: str) -> Response:
     return jsonify({"result": code, "message": message})
-
-
-def _with_status(response: Response, status: int) -> Response:
-    response.status_code = status
-    return response

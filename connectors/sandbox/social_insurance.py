@@ -10,10 +10,10 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from flask import Blueprint, Flask, Response, jsonify, request
+from flask import Blueprint, Flask, Response, jsonify, make_response, request
 
 from connectors.sandbox.faults import Dial
-from connectors.sandbox.sessions import IssuedSessions, same_secret
+from connectors.sandbox.sessions import IssuedSessions, same_login
 
 NAME = "social_insurance"
 OPERATIONS = ("getTraCuuTtHgdByMaSoBhxh", "getMaSoBhxhTheoTieuChi", "getTraCuuThongTinHgd")
@@ -71,17 +71,13 @@ class SocialInsuranceTwin:
         return self._dial.apply(NAME, "token", self._logged_in, _no)
 
     def _logged_in(self) -> Response:
-        given = request.authorization
-        named = given is not None and same_secret(given.username, self._client_id)
-        if given is None or not (same_secret(given.password, self._client_secret) and named):
-            return _with_status(jsonify({"error": "invalid_client"}), 401)
-        seconds = int(self.sessions.seconds)
-        return jsonify({"access_token": self.sessions.issue(), "token_type": "Bearer", "expires_in": seconds})
+        if not same_login(request.authorization, self._client_id, self._client_secret):
+            return make_response(jsonify({"error": "invalid_client"}), 401)
+        return jsonify(self.sessions.token_answer())
 
     def _serve(self, operation: str) -> Response:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme != "Bearer" or not self.sessions.holds(token):
-            return _with_status(_no("", self.wording["token"]), 401)
+        if not self.sessions.holds_bearer(request.headers.get("Authorization", "")):
+            return make_response(_no("", self.wording["token"]), 401)
         key = request.headers.get("Idempotency-Key", "")
         with self._lock:
             self._asked[operation] = self._asked.get(operation, 0) + 1
@@ -121,8 +117,3 @@ def _unknown(operation: str, message: str, code: str) -> dict[str, str]:
 
 def _no(code: str, message: str) -> Response:
     return jsonify({"maSoBhxh": "", "trangThai": message, "errorCode": code})
-
-
-def _with_status(response: Response, status: int) -> Response:
-    response.status_code = status
-    return response
