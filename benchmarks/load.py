@@ -31,9 +31,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.processes import ROOT, child_environment
+
+N = TypeVar("N", int, float)
 
 #: Status written for a request that got no whole answer: refused, reset, or silent for too long.
 NO_ANSWER = 0
@@ -415,7 +417,7 @@ class _Generator:
         }
 
 
-def percentile(ordered: Sequence[int], percent: float) -> int:
+def percentile(ordered: Sequence[N], percent: float) -> N | int:
     """Nearest rank: the smallest value that at least ``percent`` of all do not exceed; 0 of nothing."""
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)] if ordered else 0
 

@@ -20,8 +20,12 @@ _CHECKOUT = Path(__file__).resolve().parent.parent.parent
 )
 @click.option("--no-dramatiq", is_flag=True, help="Leave the hand-made RabbitMQ pipeline out.")
 @click.option("--soap", is_flag=True, help="Measure SOAP instead, against bare spyne and bare zeep.")
-def bench(messages: int, out: Path, no_dramatiq: bool, soap: bool) -> None:
-    """Measure the bus against its goals, bare Flask and a hand-made pipeline; or SOAP against spyne and zeep.
+@click.option(
+    "--dossiers", type=click.IntRange(20, 100_000), help="Play so many dossiers through the bus and all twins instead."
+)
+def bench(messages: int, out: Path, no_dramatiq: bool, soap: bool, dossiers: int | None) -> None:
+    """Measure the bus against its goals, bare Flask and a hand-made pipeline; or SOAP against spyne and zeep; or a
+    province's day.
 
     Needs a source checkout and the packages that `make bench` installs. Everything is started on loopback and stopped;
     raw rows go to CSV files, a summary to the terminal and the folder.
@@ -30,10 +34,21 @@ def bench(messages: int, out: Path, no_dramatiq: bool, soap: bool) -> None:
     Example:
       make bench ARGS="--messages 20000"
       make bench ARGS=--soap
+      make bench ARGS="--dossiers 2000"
     """
     if not (_CHECKOUT / "benchmarks" / "run.py").exists():
         raise click.ClickException("the measurements are in the source checkout: run `make bench` there")
-    if soap:
+    if dossiers:
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.dossier_day",
+            "--dossiers",
+            str(dossiers),
+            "--out",
+            str(out.absolute()),
+        ]
+    elif soap:
         command = [sys.executable, "-m", "benchmarks.soap", "--out", str(out.absolute())]
     else:
         command = [sys.executable, "-m", "benchmarks.run", "--messages", str(messages), "--out", str(out.absolute())]
