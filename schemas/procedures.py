@@ -24,6 +24,7 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from schemas.identifiers import ProcedureCode
@@ -126,19 +127,37 @@ def read_procedure(document: Mapping[str, Any]) -> Procedure:
 
 def read_procedures(document: Any) -> tuple[Procedure, ...]:
     """The procedures in a list, or in the ``result`` of an answer of the portal. Raises Malformed."""
+    return tuple(read_procedure(row) for row in _documents(document))
+
+
+def _documents(document: Any) -> tuple[Mapping[str, Any], ...]:
     rows = document.get("result") if isinstance(document, Mapping) else document
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
         raise Malformed("catalogue-unreadable")
-    return tuple(read_procedure(row) for row in rows)
+    return tuple(rows)
 
 
-def pull_catalogue(ask: Callable[[str, Mapping[str, Any]], Any]) -> Iterator[Procedure]:
-    """The national catalogue, procedure by procedure. ``ask`` puts a question to a service of the bus (its code and the
-    payload) and returns the portal's answer as an object; what it raises goes through."""
-    for listed in read_procedures(ask("procedure.list", {})):
-        details = read_procedures(ask("procedure.detail", {"maTTHC": listed.code}))
-        # A procedure that was listed and cannot be told is what the list says of it.
-        yield details[0] if details else listed
+#: Puts a question to a service of the bus (its code and the payload) and returns the portal's answer as an object.
+Ask = Callable[[str, Mapping[str, Any]], Any]
+
+
+def list_catalogue(ask: Ask) -> tuple[Mapping[str, Any], ...]:
+    """The documents of the national list. Raises Malformed for one that is none and, with ``catalogue-empty``, for an
+    empty one: that is an answer that went wrong. What ``ask`` raises goes through."""
+    listed = _documents(ask("procedure.list", {}))
+    if not listed:
+        raise Malformed("catalogue-empty")
+    return listed
+
+
+def pull_catalogue(ask: Ask, listed: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """The national catalogue, document by document as the portal wrote it, each a good :func:`read_procedure`."""
+    for document in listed:
+        code = read_procedure(document).code
+        # The answer is an array even for one procedure, and another procedure in it is none of this code's details.
+        # What was listed and cannot be told is what the list says of it.
+        told = _documents(ask("procedure.detail", {"maTTHC": code}))
+        yield next((each for each in told if read_procedure(each).code == code), document)
 
 
 def catalogue_diff(local: Iterable[Procedure], national: Iterable[Procedure]) -> CatalogueDiff:
@@ -170,6 +189,40 @@ def catalogue_diff(local: Iterable[Procedure], national: Iterable[Procedure]) ->
         twice=tuple(sorted(ours_twice | theirs_twice)),
         unchanged=sum(here.is_public for here in ours.values()) - len(changed) - len(withdrawn),
     )
+
+
+class Standing(StrEnum):
+    """May a new dossier be taken for a procedure, as far as the national catalogue says?"""
+
+    SAME = "như nhau"
+    #: It may; what the local software asks for (fee, days, papers) is not what the national catalogue says.
+    CHANGED = "thay đổi"
+    #: It may, and the local catalogue lacks it.
+    NEW = "mới"
+    #: It may not: the procedure was abolished, or is not open to the public.
+    WITHDRAWN = "bãi bỏ"
+    #: It may not: neither catalogue has it.
+    UNKNOWN = "không có"
+
+    @property
+    def is_open(self) -> bool:
+        return self not in (Standing.WITHDRAWN, Standing.UNKNOWN)
+
+
+def standing_of(code: str, local: Iterable[Procedure], national: Iterable[Procedure]) -> Standing:
+    """How one procedure stands: by its code, or that of the national procedure that it is a variant of. Raises
+    Malformed for what is no procedure code and, as :func:`catalogue_diff`, for an empty national catalogue."""
+    asked = ProcedureCode(code)
+    ours, theirs = _by_code(local)[0], _by_code(national)[0]
+    here = ours.get(asked) or ours.get(asked.national)
+    there = theirs.get(asked) or theirs.get(asked.national)
+    if not theirs:
+        raise Malformed("catalogue-empty")
+    if there is None or not there.is_public:
+        return Standing.UNKNOWN if here is None and there is None else Standing.WITHDRAWN
+    if here is None or not here.is_public:
+        return Standing.NEW
+    return Standing.CHANGED if _changes(here, there) else Standing.SAME
 
 
 #: Columns of a drift report.

@@ -32,8 +32,8 @@ class Recorded:
 
 
 @contextmanager
-def serving(application: Callable[..., Any]) -> Iterator[Recorded]:
-    """The application on a free port, threaded, and everything that it was asked."""
+def serving(application: Callable[..., Any], port: int = 0) -> Iterator[Recorded]:
+    """The application on a free port (or this one), threaded, and everything that it was asked."""
     recorded = Recorded(url="")
 
     def recording(environ: dict[str, Any], start_response: Any) -> Any:
@@ -41,7 +41,7 @@ def serving(application: Callable[..., Any]) -> Iterator[Recorded]:
         recorded.requests.append((environ["REQUEST_METHOD"], environ["PATH_INFO"], headers))
         return application(environ, start_response)
 
-    server = make_server("127.0.0.1", 0, recording, threaded=True, request_handler=QuietHandler)
+    server = make_server("127.0.0.1", port, recording, threaded=True, request_handler=QuietHandler)
     recorded.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

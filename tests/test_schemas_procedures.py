@@ -21,13 +21,16 @@ from registry.model import Endpoint
 from schemas.problem import Malformed
 from schemas.procedures import (
     CatalogueDiff,
+    Standing,
     catalogue_diff,
     drift_csv,
     drift_rows,
     drift_table,
+    list_catalogue,
     pull_catalogue,
     read_procedure,
     read_procedures,
+    standing_of,
 )
 from tests.connector_contract import parcel_of
 from tests.loopback import serving
@@ -208,8 +211,54 @@ def test_the_catalogue_pulled_from_the_portal_is_compared_with_a_local_file(ask:
     local = catalogue()
     local["1.003561"]["CACHTHUCTHUCHIEN"][1]["THOIGIAN"][0]["THOIGIANGIAIQUYET"] = 5
     kept = json.loads(json.dumps(list(local.values())))
-    found = catalogue_diff(read_procedures(kept), pull_catalogue(ask))
+    found = catalogue_diff(read_procedures(kept), map(read_procedure, pull_catalogue(ask, list_catalogue(ask))))
     assert [(each.local.code, [change.field for change in each.changes]) for each in found.changed] == [
         ("1.003561", ["days"])
     ]
     assert (found.added, found.withdrawn) == ((), ())
+
+
+def test_what_the_details_tell_of_another_procedure_is_not_this_one_s() -> None:
+    listed, told = {"MATTHC": "1.003560", "TENTTHC": "Cấp giấy phép"}, [{"MATTHC": "1.003561"}]
+
+    def put(service: str, payload: Mapping[str, Any]) -> Any:
+        return {"result": [listed] if service == "procedure.list" else told}
+
+    assert list(pull_catalogue(put, list_catalogue(put))) == [listed]
+    told.append({"MATTHC": "1.003560", "YEUCAU": "không"})
+    assert list(pull_catalogue(put, list_catalogue(put))) == [told[1]]
+
+
+@pytest.mark.parametrize("answer", [{"result": []}, []])
+def test_an_empty_list_is_an_answer_that_went_wrong(answer: Any) -> None:
+    with pytest.raises(Malformed) as caught:
+        list_catalogue(lambda service, payload: answer)
+    assert caught.value.reason == "catalogue-empty"
+
+
+@pytest.mark.parametrize(
+    "code, standing",
+    [
+        ("1.001193", Standing.SAME),
+        ("1.003560", Standing.CHANGED),
+        # A province's variant stands as the national procedure does.
+        ("1.003560.000.00.00.H99", Standing.CHANGED),
+        ("1.003561", Standing.WITHDRAWN),
+        ("1.003562", Standing.WITHDRAWN),
+        ("2.000033", Standing.NEW),
+        ("9.999999", Standing.UNKNOWN),
+    ],
+)
+def test_a_procedure_stands_open_or_closed(code: str, standing: Standing) -> None:
+    local, national = catalogue(), catalogue()
+    local["1.003560"]["THANHPHANHOSO"] = []
+    del local["2.000033"], national["1.003561"]
+    national["1.003562"]["TRANGTHAI"] = 0
+    ours, theirs = ([*map(read_procedure, side.values())] for side in (local, national))
+    assert standing_of(code, ours, theirs) is standing
+    assert standing.is_open == (standing in (Standing.SAME, Standing.CHANGED, Standing.NEW))
+
+
+def test_nothing_stands_in_an_empty_catalogue() -> None:
+    with pytest.raises(Malformed):
+        standing_of("1.003560", [read_procedure({"MATTHC": "1.003560"})], [])

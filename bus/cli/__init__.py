@@ -45,6 +45,7 @@ _COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "send": ("bus.cli.member:send", "Send a message and print the receipt."),
         "call": ("bus.cli.member:call", "Ask a provider and print its checked reply."),
         "inbox": ("bus.cli.member:inbox", "Fetch, save and acknowledge what waits for a system."),
+        "catalogue": ("bus.cli.catalogue:catalogue", "Pull the national procedures; where does ours differ?"),
     },
     "Look after messages": {
         "trace": ("bus.cli.tracing:trace", "Tell the story of a message or a dossier."),

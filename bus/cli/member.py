@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import click
 
@@ -67,8 +67,8 @@ class Membership:
     attempts: int = 5
 
 
-def _membership_options(command: F) -> F:
-    """The options that say who speaks to which bus; read by `_membership`."""
+def membership_options(command: F) -> F:
+    """The options that say who speaks to which bus; read by `membership_of`."""
     for option in reversed(
         (
             click.option("--profile", type=_EXISTING, help="TOML file with these options; else lgsp.toml if there."),
@@ -103,7 +103,7 @@ def _message_options(command: F) -> F:
 
 
 @click.command()
-@_membership_options
+@membership_options
 @_message_options
 @click.option("--to", "receivers", required=True, multiple=True, metavar="AGENCY", help="Receiver; repeat for more.")
 @click.option("--attach", "attachments", multiple=True, type=_EXISTING, help="File to send along; repeat for more.")
@@ -137,10 +137,10 @@ def send(
       lgsp send --service dossier.transfer --to H99.16 ho-so.json
     """
     body = file.read()
-    membership = _membership(who)
+    membership = membership_of(who)
     chosen = MessageId(message_id) if message_id else new_message_id()
     code, version = _service(service)
-    with _client(membership, session_of(context), agency) as client, _repeatable(chosen):
+    with client_of(membership, session_of(context), agency) as client, _repeatable(chosen):
         receipt = client.send(
             code,
             [AgencyCode.parse(receiver) for receiver in receivers],
@@ -155,7 +155,7 @@ def send(
         )
     document = _receipt_document(receipt)
     if out is not None:
-        _write_whole(out, json.dumps(document, ensure_ascii=False, indent=2).encode() + b"\n")
+        write_whole(out, json.dumps(document, ensure_ascii=False, indent=2).encode() + b"\n")
     if as_json:
         print_json(document)
         return
@@ -166,7 +166,7 @@ def send(
 
 
 @click.command()
-@_membership_options
+@membership_options
 @_message_options
 @click.option("--to", "receiver", required=True, metavar="AGENCY", help="The provider.")
 @click.option(
@@ -206,10 +206,13 @@ def call(
       echo '{"soDinhDanh": "099000000001"}' | lgsp call --service population.lookup --to G99 -
     """
     body = file.read()
-    membership = _membership(who)
+    membership = membership_of(who)
     chosen = MessageId(message_id) if message_id else new_message_id()
     code, version = _service(service)
-    with _client(membership, session_of(context), agency, _provider_keys(provider_keys)) as client, _repeatable(chosen):
+    with (
+        client_of(membership, session_of(context), agency, _provider_keys(provider_keys)) as client,
+        _repeatable(chosen),
+    ):
         reply = client.call(
             code,
             AgencyCode.parse(receiver),
@@ -222,7 +225,7 @@ def call(
             message_id=chosen,
         )
     if out is not None:
-        _write_whole(out, reply.body)
+        write_whole(out, reply.body)
     if as_json:
         print_json(
             {
@@ -241,7 +244,7 @@ def call(
 
 
 @click.command()
-@_membership_options
+@membership_options
 @click.option("--wait", default=0, show_default=True, type=click.IntRange(0, 60), help="Seconds to wait for the first.")
 @click.option("--max", "most", type=click.IntRange(1), help="Stop after so many messages.")
 @click.option("--follow", is_flag=True, help="Go on for ever; a bus that is away is waited for.")
@@ -275,7 +278,7 @@ def inbox(
         fail("--ack needs --out or --json: what is acknowledged and not kept is lost.", REFUSED)
     acknowledges = out is not None if ack is None else ack
     count = 0
-    with _client(_membership(who), session_of(context)) as client, _ends_well(follow):
+    with client_of(membership_of(who), session_of(context)) as client, _ends_well(follow):
         for delivery in _fetched(client, wait, most, follow):
             saved = _save(delivery, out) if out else None
             _show(delivery, saved, as_json)
@@ -291,7 +294,7 @@ def inbox(
 # --- who speaks to which bus -----------------------------------------------------------------------------------------
 
 
-def _membership(options: dict[str, Any]) -> Membership:
+def membership_of(options: dict[str, Any]) -> Membership:
     """Options over profile. Ends the command when something is missing."""
     chosen: Path | None = options.pop("profile")
     profile = _read_profile(chosen or PROFILE) if chosen or PROFILE.is_file() else {}
@@ -313,7 +316,7 @@ def _read_profile(path: Path) -> dict[str, Any]:
     return {name: path.parent / value if name in _PATHS else value for name, value in values.items()}
 
 
-def _client(
+def client_of(
     membership: Membership,
     session: Session,
     agency: str | None = None,
@@ -499,10 +502,18 @@ def _save(delivery: InboxDelivery, folder: Path) -> Path:
     return place
 
 
-def _write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
+    with written_whole(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write into that takes this name once all is written and flushed; until then the old one stays."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        partial.write_bytes(data)
+        with partial.open("wb") as file:
+            yield file
         _flush(partial)
         partial.replace(path)
     finally:

@@ -102,18 +102,10 @@ def running_province(settings: Settings) -> Iterator[Province]:
 
     Raises ProvinceFailed, OSError.
     """
-    members = settings.home / "members"
-    initialise(settings)
-    _make_member_keys(members, settings.public_url)
-    bus = open_bus(settings)
+    members = members_folder(settings)
     with ExitStack() as stack:
+        bus = set_up(settings)
         stack.callback(bus.close)
-        credentials = open_credentials(settings.sandbox_credentials_path)
-        _register(bus, settings, members)
-        _give_client_secret(bus, members / f"{file_name(WITHOUT_KEY)}.secret")
-        for name, twins in _SECRETS.items():
-            secret = "\n".join(credentials[twin] for twin in twins.split()).encode()
-            bus.registry.put_secret(name, bus.secrets.seal(name, secret), "demo")
         processes = {
             name: stack.enter_context(_process(name, module, settings))
             for name, module in (
@@ -126,6 +118,28 @@ def running_province(settings: Settings) -> Iterator[Province]:
         _wait_for(f"{province.sandbox_url}/_sandbox", "sandbox", processes["sandbox"], settings)
         _wait_for(f"{province.bus_url}/v1/keys", "serve", processes["serve"], settings)
         yield province
+
+
+def set_up(settings: Settings) -> Bus:
+    """Keys, registry and secrets of the province, and its bus, of which no process runs yet. Again is harmless."""
+    members = members_folder(settings)
+    initialise(settings)
+    _make_member_keys(members, settings.public_url)
+    bus = open_bus(settings)
+    with ExitStack() as on_failure:
+        on_failure.callback(bus.close)
+        credentials = open_credentials(settings.sandbox_credentials_path)
+        _register(bus, settings, members)
+        _give_client_secret(bus, members / f"{file_name(WITHOUT_KEY)}.secret")
+        for name, twins in _SECRETS.items():
+            secret = "\n".join(credentials[twin] for twin in twins.split()).encode()
+            bus.registry.put_secret(name, bus.secrets.seal(name, secret), "demo")
+        on_failure.pop_all()
+    return bus
+
+
+def members_folder(settings: Settings) -> Path:
+    return settings.home / "members"
 
 
 def file_name(system: SystemCode) -> str:
