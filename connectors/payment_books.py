@@ -17,12 +17,13 @@ import io
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
 from connectors.partner_json import code_text, is_success
-from connectors.payment_digest import read_money, read_time
+from connectors.payment_digest import read_money, read_time, value_text, write_time
 from schemas.problem import Malformed
 
 COLUMNS: Final = (
@@ -106,6 +107,164 @@ class Transaction:
     at: str = ""
 
 
+# ---- A day of ours, from what passed through the bus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """One reference as our messages tell it."""
+
+    reference: str
+    state: LocalState | None = None
+    #: The INIT, where one passed through the bus. What is paid at the portal by a look-up has none.
+    init: Mapping[str, Any] | None = None
+    #: What the platform's notices say was paid, in the order of acceptance.
+    paid: tuple[Transaction, ...] = ()
+
+    def is_of(self, day: str) -> bool:
+        asked = value_text((self.init or {}).get("ThoiGianGD")) or ""
+        return asked.startswith(day) or any(one.at.startswith(day) for one in self.paid)
+
+
+class Finding(StrEnum):
+    """What is wrong whatever the platform's file says."""
+
+    #: A notice says another sum (or currency) than its INIT asked for.
+    OTHER_THAN_ASKED = "khac_yeu_cau"
+    #: Two transactions paid one reference: one of them is owed back.
+    PAID_TWICE = "thu_hai_lan"
+    #: A refund of what was not paid, of another sum, or a second one.
+    REFUND_WRONG = "hoan_phi_sai"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    finding: Finding
+    reference: str
+    dossier: str
+    #: Whole đồng: what was asked for or paid before, and what the message says.
+    expected: int
+    amount: int
+    #: ThoiGianGD of a notice, the moment of acceptance of a refund: ``yyyyMMddHHmmss``.
+    at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Books:
+    """What our messages say of payments."""
+
+    accounts: Mapping[str, Account]
+    found: tuple[Found, ...]
+
+    def on(self, day: str) -> Books:
+        """The accounts that were asked for or paid on a day, ``yyyyMMdd``, and what was found on it."""
+        return Books(
+            accounts={reference: account for reference, account in self.accounts.items() if account.is_of(day)},
+            found=tuple(one for one in self.found if one.at.startswith(day)),
+        )
+
+    def paid_on(self, day: str) -> tuple[Transaction, ...]:
+        """What the platform's notices say was paid on a day, ``yyyyMMdd``: by their own time, whenever they came."""
+        return tuple(one for account in self.accounts.values() for one in account.paid if one.at.startswith(day))
+
+
+def keep_books(messages: Iterable[tuple[datetime, Mapping[str, Any]]]) -> Books:
+    """The accounts that INIT, CONFIRM and refunds give, in the order of acceptance, each with its moment.
+
+    A notice is told by ``LoaiBanTin``, a refund by ``NgayHoanPhi``. Digests were checked before they were messages.
+    """
+    accounts: dict[str, Account] = {}
+    found: list[Found] = []
+    for accepted_at, message in messages:
+        reference = _code_or_nothing(message.get("MaThamChieu"))
+        if not reference:
+            continue
+        account = accounts.get(reference, Account(reference=reference))
+        is_notice = message.get("LoaiBanTin") == "CONFIRM"
+        entry = _refunded if "NgayHoanPhi" in message else _noticed if is_notice else _asked
+        accounts[reference], finding = entry(account, message)
+        if finding is not None:
+            found.append(replace(finding, at=finding.at or write_time(accepted_at)))
+    return Books(accounts=accounts, found=tuple(found))
+
+
+def _asked(account: Account, init: Mapping[str, Any]) -> tuple[Account, Found | None]:
+    if account.init is not None:  # the same reference is the same request; another one is refused by the platform
+        return account, None
+    state = LocalState.WAITING if account.state is None else account.state
+    return replace(account, init=init, state=state), None
+
+
+def _noticed(account: Account, notice: Mapping[str, Any]) -> tuple[Account, Found | None]:
+    asked = account.init or {"MaThamChieu": account.reference, "SoTien": notice.get("SoTien")}
+    # The bus puts MaDoiTac in where an INIT leaves it out, and lets no notice of another partner pass.
+    verdict = check_notice({**asked, "MaDoiTac": notice.get("MaDoiTac")}, notice)
+    if verdict is Verdict.NOT_PAID:
+        return _moved(account, LocalState.CANCELLED), None
+    paid = _paid(account, notice)
+    after = replace(_moved(account, LocalState.PAID), paid=(*account.paid, paid))
+    if verdict is not Verdict.PAID:
+        finding = Finding.OTHER_THAN_ASKED
+        # Money has come, and not what was asked for: the request stands as it stood.
+        after = replace(after, state=account.state)
+    elif account.paid:
+        finding = Finding.PAID_TWICE
+    else:
+        return after, None
+    expected = read_money(asked.get("SoTien")) or 0
+    return after, replace(_found(finding, account, expected, paid.amount), at=paid.at)
+
+
+def _refunded(account: Account, refund: Mapping[str, Any]) -> tuple[Account, Found | None]:
+    amount = read_money(refund.get("SoTien")) or 0
+    came = [one.amount for one in account.paid]
+    # Where nothing is known of the reference, its payment is older than the messages that were read.
+    if account.state is not LocalState.REFUNDED and (amount in came or account.state is None):
+        return replace(account, state=LocalState.REFUNDED), None
+    return account, _found(Finding.REFUND_WRONG, account, came[0] if came else 0, amount)
+
+
+def _moved(account: Account, to: LocalState) -> Account:
+    may = account.state is None or to in NEXT[account.state]
+    return replace(account, state=to) if may else account
+
+
+def _paid(account: Account, notice: Mapping[str, Any]) -> Transaction:
+    at = value_text(notice.get("ThoiGianGD")) or ""
+    return Transaction(
+        partner=_code_or_nothing(notice.get("MaDoiTac")),
+        transaction=_code_or_nothing(notice.get("MaGiaoDich")),
+        reference=account.reference,
+        amount=read_money(notice.get("SoTien")) or 0,
+        dossier=_dossier_of(account),
+        at=at if read_time(at) is not None else "",
+    )
+
+
+def _found(finding: Finding, account: Account, expected: int, amount: int) -> Found:
+    return Found(
+        finding=finding,
+        reference=account.reference,
+        dossier=_dossier_of(account),
+        expected=expected,
+        amount=amount,
+        at="",
+    )
+
+
+def _dossier_of(account: Account) -> str:
+    receipt = (account.init or {}).get("ThongTinBienLai")
+    return _code_or_nothing(receipt.get("MaHoSo")) if isinstance(receipt, Mapping) else ""
+
+
+def _code_or_nothing(value: object) -> str:
+    text = value_text(value) or ""
+    return text if _CODE.fullmatch(text) else ""
+
+
+# ---- A day of ours and a day of the platform's
+
+
 class Result(StrEnum):
     MATCHED = "khop"
     OTHER_AMOUNT = "lech_so_tien"
@@ -163,14 +322,17 @@ def _compared(ours: list[Transaction], theirs: list[Transaction]) -> Iterator[Li
     yield from (Line(result=Result.ONLY_THEIRS, theirs=other) for other in left)
 
 
-def read_day(text: str) -> tuple[Transaction, ...]:
-    """The rows of a daily file; KetQua is not read. Raises Malformed naming row and column, never a value."""
+def read_day(text: str, day: str = "") -> tuple[Transaction, ...]:
+    """The rows of a daily file; KetQua is not read. Raises Malformed naming row and column, never a value, also for a
+    row of another day than ``day`` (``yyyyMMdd``)."""
     table = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")), strict=True)
     rows: list[Transaction] = []
     try:
         if not set(COLUMNS[:-1]) <= set(table.fieldnames or ()):
             raise Malformed("payment-file-invalid", row=1, column="NgayDoiSoat")
         for number, row in enumerate(table, start=2):
+            if day and row.get("NgayDoiSoat") != day:
+                raise Malformed("payment-file-invalid", row=number, column="NgayDoiSoat")
             rows.append(_transaction(row, number))
     except csv.Error:
         raise Malformed("payment-file-invalid", row=len(rows) + 2, column="MaDoiTac") from None

@@ -7,6 +7,7 @@ import io
 import json
 from collections import Counter
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ import pytest
 from connectors.payment_books import (
     COLUMNS,
     NEXT,
+    Finding,
     Line,
     LocalState,
     Result,
     Transaction,
     Verdict,
     check_notice,
+    keep_books,
     read_day,
     reconcile,
     write_day,
@@ -65,6 +68,81 @@ def test_money_that_came_is_given_back_and_never_forgotten() -> None:
     assert NEXT[LocalState.PAID] == {LocalState.REFUNDED}
     assert NEXT.keys() == set(LocalState)
     assert not NEXT[LocalState.REFUNDED]
+
+
+NOON = datetime(2026, 4, 23, 5, tzinfo=UTC)
+REFUND = json.loads((FOLDER / "payment-refund.example.json").read_bytes())
+CANCELLED = NOTICE | {"MaLoi": "99"}
+AGAIN = NOTICE | {"MaGiaoDich": "G22.99.1-260423000009"}
+OTHER_SUM = NOTICE | {"SoTien": "1"}
+
+
+@pytest.mark.parametrize(
+    "messages, state, paid, findings",
+    [
+        ([INIT], LocalState.WAITING, 0, []),
+        ([INIT, NOTICE], LocalState.PAID, 1, []),
+        # Paid at the portal by a look-up: no INIT passed through the bus.
+        ([NOTICE], LocalState.PAID, 1, []),
+        ([NOTICE, INIT], LocalState.PAID, 1, []),
+        ([INIT, CANCELLED], LocalState.CANCELLED, 0, []),
+        # The bank had moved the money already.
+        ([INIT, CANCELLED, NOTICE], LocalState.PAID, 1, []),
+        ([INIT, NOTICE, CANCELLED], LocalState.PAID, 1, []),
+        ([INIT, NOTICE, AGAIN], LocalState.PAID, 2, [Finding.PAID_TWICE]),
+        ([INIT, OTHER_SUM], LocalState.WAITING, 1, [Finding.OTHER_THAN_ASKED]),
+        ([INIT, NOTICE | {"MaTienTe": "USD"}], LocalState.WAITING, 1, [Finding.OTHER_THAN_ASKED]),
+        ([INIT, NOTICE, REFUND], LocalState.REFUNDED, 1, []),
+        # What came and was not asked for is given back, too.
+        ([INIT, OTHER_SUM, REFUND | {"SoTien": "1"}], LocalState.REFUNDED, 1, [Finding.OTHER_THAN_ASKED]),
+        # Of a payment that is older than what was read.
+        ([REFUND], LocalState.REFUNDED, 0, []),
+        ([INIT, REFUND], LocalState.WAITING, 0, [Finding.REFUND_WRONG]),
+        ([INIT, CANCELLED, REFUND], LocalState.CANCELLED, 0, [Finding.REFUND_WRONG]),
+        ([INIT, NOTICE, REFUND | {"SoTien": "150001"}], LocalState.PAID, 1, [Finding.REFUND_WRONG]),
+        ([INIT, NOTICE, REFUND, REFUND], LocalState.REFUNDED, 1, [Finding.REFUND_WRONG]),
+    ],
+)
+def test_an_account_is_what_its_messages_make_of_it(
+    messages: list[dict[str, Any]], state: LocalState, paid: int, findings: list[Finding]
+) -> None:
+    books = keep_books((NOON, message) for message in messages)
+    (account,) = books.accounts.values()
+    assert (account.state, len(account.paid), [one.finding for one in books.found]) == (state, paid, findings)
+    day = books.on("20260423")
+    assert len(day.found) == len(findings)
+    assert books.on("20260424").found == ()
+
+
+def test_a_payment_is_of_the_day_that_the_platform_names_whenever_its_notice_came() -> None:
+    late = NOTICE | {"ThoiGianGD": "20260422235959"}
+    books = keep_books([(NOON, INIT), (NOON, late)])
+    assert [one.at for one in books.paid_on("20260422")] == ["20260422235959"]
+    assert books.paid_on("20260423") == ()
+    (one,) = books.paid_on("20260422")
+    assert (one.partner, one.dossier, one.amount) == ("DT-SANDBOX", "H99.15-260423-0001", 150_000)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {},
+        {"MaThamChieu": None},
+        {"MaThamChieu": "=1+1", "LoaiBanTin": "CONFIRM", "MaLoi": "00", "SoTien": "1"},
+        {"MaThamChieu": ["x"]},
+    ],
+)
+def test_what_names_no_reference_is_in_no_books(message: dict[str, Any]) -> None:
+    assert keep_books([(NOON, message)]).accounts == {}
+
+
+@pytest.mark.parametrize("written", ["=cmd", "a,b", None, 7.5, {}])
+def test_nothing_of_a_notice_is_written_that_is_no_code(written: Any) -> None:
+    init = INIT | {"ThongTinBienLai": {"MaHoSo": written}}
+    books = keep_books([(NOON, init), (NOON, NOTICE | {"MaGiaoDich": written, "ThoiGianGD": "20260423"})])
+    (account,) = books.accounts.values()
+    (one,) = account.paid
+    assert (one.transaction, one.dossier, one.at) == ("", "", "")
 
 
 def paid(number: int = 1, **changes: Any) -> Transaction:
@@ -178,3 +256,11 @@ def test_a_row_that_cannot_be_read_is_named_and_its_value_is_not(column: str, va
 def test_a_file_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(Malformed):
         read_day(text)
+
+
+def test_the_file_of_another_day_is_not_compared() -> None:
+    text = write_day("20260422", reconcile([paid()], [paid()]))
+    assert read_day(text, "20260422") == (paid(),)
+    with pytest.raises(Malformed) as caught:
+        read_day(text, "20260423")
+    assert caught.value.facts == {"row": 2, "column": "NgayDoiSoat"}

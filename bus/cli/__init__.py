@@ -50,6 +50,7 @@ _COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "Look after messages": {
         "trace": ("bus.cli.tracing:trace", "Tell the story of a message or a dossier."),
         "stats": ("bus.cli.stats:stats", "What units did with their dossiers in a time."),
+        "payments": ("bus.cli.payments:payments", "A day's payments here and at the platform."),
         "replay": ("bus.cli.replaying:replay", "List dead letters and send them again."),
         "process": ("bus.cli.processes:process", "Long flows: which there are, where each stands."),
         "evidence": ("bus.cli.proving:evidence", "Export and verify proof of what happened."),

@@ -78,16 +78,17 @@ def _period(month: str | None, since: str | None, until: str | None) -> tuple[da
     if since or until:
         if not since:
             fail("Name the first day, too (--from).", REFUSED)
-        first, last = _day(since), _day(until) if until else today
+        first, last = day_of(since), day_of(until) if until else today
     else:
-        first = _day(f"{month}-01") if month else today.replace(day=1)
+        first = day_of(f"{month}-01") if month else today.replace(day=1)
         last = (first + timedelta(days=32)).replace(day=1) - timedelta(days=1)
     if last < first:
         fail("The last day is before the first.", REFUSED)
-    return _midnight(first), _midnight(last + timedelta(days=1))
+    return midnight(first), midnight(last + timedelta(days=1))
 
 
-def _day(text: str) -> date:
+def day_of(text: str) -> date:
+    """The day that an operator names, as ``2026-04-23``. Ends the command for anything else."""
     # Written out: fromisoformat also takes 20260401 and 2026-W14-3.
     if re.fullmatch(r"20[0-9]{2}-[0-9]{2}-[0-9]{2}", text):
         try:
@@ -97,7 +98,8 @@ def _day(text: str) -> date:
     fail("A day is written as 2026-04-23 and a month as 2026-04.", REFUSED)
 
 
-def _midnight(day: date) -> datetime:
+def midnight(day: date) -> datetime:
+    """The beginning of a day in Vietnam."""
     return datetime(day.year, day.month, day.day, tzinfo=VIETNAM)
 
 

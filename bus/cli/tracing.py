@@ -14,7 +14,7 @@ from bus.assembly import Bus
 from bus.cli import REFUSED, fail
 from bus.cli.opened import opened_bus
 from bus.cli.processes import process_tree
-from bus.cli.terminal import console, in_words, local, print_json, printable, session_of, span
+from bus.cli.terminal import console, dong, in_words, local, print_json, printable, session_of, span
 from bus.dossiers import DossierStory, Step, Timeliness, status_name, story_of
 from bus.processes.journal import Journal, ProcessRecord
 from bus.processes.story import process_document
@@ -157,7 +157,7 @@ class _Story:
             line = Text(", ".join(said) + ": ")
             yield line.append(dossier.timeliness.value.replace("-", " "), style="red" if late else "green")
         for payment in dossier.payments:
-            amount = "" if payment.amount is None else f" {payment.amount:,} đồng".replace(",", ".")
+            amount = "" if payment.amount is None else f" {dong(payment.amount)} đồng"
             yield Text(f"payment {payment.reference or ''}{amount}: {payment.state or 'unknown'}, {local(payment.at)}")
         for parcel in dossier.parcels:
             yield Text(f"post {parcel.code}: {parcel.state or 'sent'}, {local(parcel.at)}")

@@ -5,7 +5,7 @@
     POST /payment/init, /query, /bill            the platform's own calls
     GET  /payment/pay/<reference>                the page that a payer is sent to
     GET  /payment/daily?date=20260423            the day's transactions, as CSV
-    POST /payment/fees                           the agency's fee software: takes notices, says what is payable
+    POST /payment/fees                           the agency's fee software: notices, refunds, what is payable
 
     POST /_sandbox/payment/pay                   the payer pays, or does not:
     {"MaThamChieu": "HP…", "ipn_url": "http://…/partners/G99.30/thanh-toan/ipn",
@@ -254,7 +254,8 @@ class PaymentTwin:
     def _booked(self, document: Mapping[str, Any]) -> Response:
         """A notice is kept once for each message; a dossier is payable until a transaction of it is settled."""
         with self._lock:
-            if document.get("LoaiBanTin") == "CONFIRM" or "orderId" in document:  # PayGov's notices come here too
+            # PayGov's notices come here too, and refunds.
+            if document.get("LoaiBanTin") == "CONFIRM" or {"orderId", "NgayHoanPhi"} & document.keys():
                 self._notices[request.headers.get("Idempotency-Key", "")] = dict(document)
                 return jsonify({"error_code": "0"})
             code = str(document.get("MaHoSo", ""))
