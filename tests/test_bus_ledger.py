@@ -788,3 +788,25 @@ def test_postgresql_really_waits_for_its_turn(house: House) -> None:
         assert waiting == 1
     thread.join(10)
     assert done.is_set()
+
+
+def test_payloads_of_a_time_are_read_without_the_others(house: House) -> None:
+    hour = timedelta(hours=1)
+    assert list(house.ledger.bodies_of(["dossier.transfer"], NOON, NOON + hour)) == []
+    for number in range(40):
+        # Every fourth was accepted a little before the one that stands before it: writers wait for one another.
+        moment = NOON + number * hour - (2 * hour / 60 if number % 4 == 0 else 0 * hour)
+        house.record(a_message(b"%d" % number, received_at=moment))
+        house.ledger.settle(house.end(house.claim(moment)[0], State.DELIVERED, now=moment))
+
+    def read(first: float, last: float, *services: str) -> list[int]:
+        services = services or ("dossier.note", "dossier.transfer")
+        return [int(body) for _, body in house.ledger.bodies_of(services, NOON + first * hour, NOON + last * hour)]
+
+    assert read(-1, 100) == list(range(40))
+    assert read(3, 8) == [3, 4, 5, 6, 7, 8]
+    assert read(4, 8) == [5, 6, 7, 8]
+    assert (read(-9, -1), read(50, 60), read(3, 8, "dossier.note")) == ([], [], [])
+    assert [moment for moment, _ in house.ledger.bodies_of(["dossier.transfer"], NOON + hour, NOON + 2 * hour)] == [
+        NOON + hour
+    ]
