@@ -23,6 +23,7 @@ from bus.translation import parcel_for
 from connectors.base import Connector, Reply
 from registry.contract import kind_of
 from registry.directory import Directory, LiveDirectory
+from registry.dossier_view import DossierFact, Heard
 from registry.model import Endpoint, Pattern, RetryPolicy
 from schemas.identifiers import MessageId
 from schemas.message import Direction, Manifest, Means, Translation, sha256_hex
@@ -39,6 +40,8 @@ class Outcome:
 
     reply: Reply | None = None
     stored: StoredReply | None = None
+    #: What the answer says of dossiers.
+    said: tuple[DossierFact, ...] = ()
     problem: Problem | None = None
 
 
@@ -93,7 +96,8 @@ class Delivery:
             reply = self._connectors[endpoint.connector].deliver(parcel, endpoint, secret)
             if claim.pattern is Pattern.ONE_WAY:
                 return Outcome(reply=reply)
-            return Outcome(reply=reply, stored=self._proven_reply(directory, claim, parcel.manifest, reply))
+            stored = self._proven_reply(directory, claim, parcel.manifest, reply)
+            return Outcome(reply=reply, stored=stored, said=_said_of_dossiers(directory, claim, reply, stored))
         except Problem as problem:
             return Outcome(problem=problem)
         except Exception:
@@ -132,6 +136,7 @@ class Delivery:
             receipt_jws=receipt_jws,
             leaf=leaf,
             reply=outcome.stored,
+            dossier_facts=outcome.said,
         )
 
     def _endpoint(self, directory: Directory, claim: Claim) -> Endpoint:
@@ -216,6 +221,16 @@ class Delivery:
             trace_id=claim.traceparent[3:35],
             **problem,
         )
+
+
+def _said_of_dossiers(directory: Directory, claim: Claim, reply: Reply, stored: StoredReply) -> tuple[DossierFact, ...]:
+    """What a proven answer says, where its service's view looks at answers and nothing was translated: what is told of
+    a dossier is what the provider wrote."""
+    service = directory.service(claim.service, claim.service_version)
+    if service is None or service.dossier is None or service.dossier.reply is None or stored.body != reply.body:
+        return ()
+    heard = Heard(accepted_at=utc_now(), sender=claim.receiver, receiver=claim.sender, dossier=claim.dossier)
+    return directory.contract_for(service).reply_facts(stored.body, stored.content_type, heard)
 
 
 def _origin(original: StoredReply) -> Translation:

@@ -66,6 +66,7 @@ from bus.records import (
 )
 from bus.store import Store
 from bus.tables import (
+    FIRST_OF_REPLY,
     attachments,
     attempts,
     counters,
@@ -74,6 +75,7 @@ from bus.tables import (
     dossier_aliases,
     dossier_events,
     exchange_attachments,
+    exchange_of,
     exchanges,
     outbox,
     payloads,
@@ -220,10 +222,16 @@ class Ledger:
                 quota_used={period: used[period] for period in new.quota_periods},
             )
 
-    def _add_dossier_facts(self, connection: Connection, said: Sequence[tuple[int, Sequence[DossierFact]]]) -> None:
+    def _add_dossier_facts(
+        self, connection: Connection, said: Sequence[tuple[int, Sequence[DossierFact]]], first: int = 0
+    ) -> None:
         self._statements.add_dossier_event.many(
             connection,
-            [_dossier_row(exchange, number, fact) for exchange, facts in said for number, fact in enumerate(facts)],
+            [
+                _dossier_row(exchange, number, fact)
+                for exchange, facts in said
+                for number, fact in enumerate(facts, start=first)
+            ],
         )
         for exchange, facts in said:
             for fact in facts:
@@ -495,6 +503,9 @@ class Ledger:
         answered = [_reply_row(item.delivery_id, item.reply) for item in valid if item.reply is not None]
         if answered:
             connection.execute(insert(replies), answered)
+        said = [(exchange_of(item.delivery_id), item.dossier_facts) for item in valid if item.dossier_facts]
+        if said:
+            self._add_dossier_facts(connection, said, FIRST_OF_REPLY)
         later = [item for item in valid if item.state is State.WAITING]
         if later:
             self._put_in_outbox(connection, {i.delivery_id: i.due_at or i.finished_at for i in later})

@@ -130,6 +130,8 @@ class Settlement:
     receipt_jws: str | None = None
     leaf: Leaf | None = None
     reply: StoredReply | None = None
+    #: What the reply says of dossiers, in the order in which it happened.
+    dossier_facts: tuple[DossierFact, ...] = ()
 
 
 LedgerWork = NewExchange | Refusal | Settlement

@@ -185,7 +185,8 @@ quota_usage = Table(
 )
 
 #: What a message says of a dossier, read once by the dossier view of its service; stays when the body is erased.
-#: Later messages know better, so the order is that of acceptance; within a message ``number`` follows ``at``.
+#: Later messages know better, so the order is that of acceptance; within a message ``number`` follows ``at``. What its
+#: reply says is numbered from ``FIRST_OF_REPLY`` on.
 dossier_events = Table(
     "dossier_events",
     metadata,
@@ -319,6 +320,15 @@ process_steps = Table(
 
 #: Receivers of one exchange are numbered within ten bits; ``schemas.message.MAX_RECEIVERS`` stays below.
 RECEIVERS_PER_EXCHANGE = 1024
+
+
+#: More than a message says: ``registry.dossier_view.MAX_ITEMS`` stays below.
+FIRST_OF_REPLY = 1024
+
+
+def exchange_of(delivery: int) -> int:
+    """The exchange that a delivery is of."""
+    return delivery // RECEIVERS_PER_EXCHANGE
 
 
 def delivery_id(exchange_id: int, number: int) -> int:

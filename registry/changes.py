@@ -18,7 +18,7 @@ from typing import Any
 from registry.contract import Contract, Kind
 from registry.directory import MAX_TREE_DEPTH, Directory, entry_key
 from registry.dossier_view import DossierReader
-from registry.model import Agency, DeliveryMode, Entry, Grant, Provider, Service, SoapCall, Stage, System
+from registry.model import Agency, DeliveryMode, Entry, Grant, Pattern, Provider, Service, SoapCall, Stage, System
 from schemas.moment import to_wire
 from schemas.problem import FieldError, Malformed, Refused
 from schemas.validation import compile_schema
@@ -291,12 +291,16 @@ def _schema_faults(service: Service) -> Iterator[FieldError]:
 
 
 def _dossier_faults(service: Service) -> Iterator[FieldError]:
-    if service.dossier is not None:
+    views = {"dossier": service.dossier, "dossier/reply": service.dossier.reply if service.dossier else None}
+    for place, view in views.items():
         try:
-            DossierReader(service.dossier)
+            if view is not None:
+                DossierReader(view)
         except Malformed as problem:
             for error in problem.errors:
-                yield _error(service, error.pointer.removeprefix("/"), error.detail)
+                yield _error(service, place + error.pointer.removeprefix("/dossier"), error.detail)
+    if views["dossier/reply"] is not None and service.pattern is not Pattern.REQUEST_REPLY:
+        yield _error(service, "dossier/reply", "speaks of answers, and a one-way service has none")
 
 
 def _contract_faults(service: Service) -> Iterator[FieldError]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from registry.dossier_view import DossierFact, DossierReader, Heard
-from registry.model import Provider, Service
+from registry.model import DossierView, Provider, Service
 from schemas.codec import read_content_type
 from schemas.message import sha256_hex
 from schemas.problem import InvalidReply, Malformed, SchemaViolation
@@ -182,7 +182,7 @@ class Contract:
         #: The language that the provider reads; None: whatever the consumer sent.
         self.provider_kind = Kind(provider.content_type) if provider.content_type else self.provider_request.kind
         self._adapts_requests = self.provider_request is not self.request or self._request_mapping is not None
-        self._dossier = DossierReader(service.dossier) if service.dossier is not None else None
+        self._dossier, self._reply_dossier = _readers(service.dossier)
 
     def takes(self, content_type: str) -> bool:
         """May a consumer send this type: one that the service names, or the other language of its schema?"""
@@ -245,18 +245,13 @@ class Contract:
         ``parsed`` spares reading again what :meth:`check_request` has read. Never raises for what a payload holds:
         looking on is no reason to refuse.
         """
-        if self._dossier is None:
-            return ()
-        try:
-            kind = kind_of(content_type)
-            if kind is None:
-                return ()
-            if kind is Kind.JSON and isinstance(parsed, dict | list):
-                return self._dossier.read(parsed, heard)
-            document = orjson.loads(self.request.translated(body, content_type, Kind.JSON))
-        except (SchemaViolation, Malformed, orjson.JSONDecodeError):
-            return ()
-        return self._dossier.read(document, heard)
+        return _said(self._dossier, self.request, body, content_type, heard, parsed)
+
+    def reply_facts(self, body: bytes, content_type: str, heard: Heard) -> tuple[DossierFact, ...]:
+        """The same for a valid answer as the provider gave it. One that names a dossier and says nothing of it says
+        nothing."""
+        said = _said(self._reply_dossier, self.reply, body, content_type, heard)
+        return tuple(fact for fact in said if not fact.is_empty)
 
     def for_provider(self, body: bytes, content_type: str) -> Translated | None:
         """A valid request in the provider's form; None when it is in that form already."""
@@ -287,6 +282,31 @@ class Contract:
                 raise InvalidReply("reply-not-translatable", errors=problem.errors) from None
             raise InvalidReply("reply-breaks-schema", errors=problem.errors) from None
         return Translated(body=carried, content_type=wanted.value)
+
+
+def _readers(view: DossierView | None) -> tuple[DossierReader | None, DossierReader | None]:
+    """Of requests and of answers; None for a side of which the view says nothing."""
+    if view is None or view.reply is None:
+        return None if view is None else DossierReader(view), None
+    of_requests = replace(view, reply=None)
+    return None if of_requests == DossierView() else DossierReader(of_requests), DossierReader(view.reply)
+
+
+def _said(
+    reader: DossierReader | None, form: Form, body: bytes, content_type: str, heard: Heard, parsed: Any = None
+) -> tuple[DossierFact, ...]:
+    if reader is None:
+        return ()
+    try:
+        kind = kind_of(content_type)
+        if kind is None:
+            return ()
+        if kind is Kind.JSON and isinstance(parsed, dict | list):
+            return reader.read(parsed, heard)
+        document = orjson.loads(form.translated(body, content_type, Kind.JSON))
+    except (SchemaViolation, Malformed, orjson.JSONDecodeError):
+        return ()
+    return reader.read(document, heard)
 
 
 def _carried(

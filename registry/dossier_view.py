@@ -6,6 +6,10 @@
      "TrangThaiHoSo": "2",                  status: /TrangThaiHoSo  →  2
      "NgayHenTra": "20260424170000", …}     due: /NgayHenTra        →  2026-04-24 17:00 in Asia/Ho_Chi_Minh
 
+A place may lead on into JSON that stands there as text, as the payment platform answers (P5)::
+
+    {"error_code": "0", "message": "{\\"TrangThaiGD\\":\\"1\\"}"}     state: /message/TrangThaiGD  →  1
+
 A view looks on and never objects: what is missing, written otherwise or out of bounds was not said. A status that its
 table lacks is kept as it was written, so that somebody sees it.
 """
@@ -17,6 +21,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
+
+import orjson
 
 from registry.model import DossierView, ParcelView, PaymentView
 from schemas.codes import DOSSIER_STATUSES, LOCAL_STATUSES
@@ -68,6 +74,11 @@ class DossierFact:
     parcel: str | None = None
     parcel_state: str | None = None
     synchronises: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Does it name a dossier and say nothing of it? Its unit stands in its code."""
+        return self == DossierFact(dossier=self.dossier, at=self.at, unit=self.unit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +200,8 @@ def _pointer(text: str) -> Pointer:
 def _find(value: Any, place: Pointer) -> Any:
     """What stands there; None where nothing does."""
     for part in place:
+        if isinstance(value, str):
+            value = _inside(value)
         if isinstance(value, dict):
             value = value.get(part)
         elif isinstance(value, list) and part.isascii() and part.isdecimal() and len(part) < 6:
@@ -196,6 +209,14 @@ def _find(value: Any, place: Pointer) -> Any:
         else:
             return None
     return value
+
+
+def _inside(text: str) -> Any:
+    """The JSON in a text; None where it is none."""
+    try:
+        return orjson.loads(text) if text.lstrip()[:1] in ("{", "[") else None
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _text(value: Any, most: int) -> str | None:

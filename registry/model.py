@@ -197,10 +197,11 @@ class ParcelView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DossierView:
-    """What the request payloads of a service say about dossiers, for the trace and the statistics.
+    """What the payloads of a service say about dossiers, for the trace and the statistics.
 
     Places are JSON Pointers (RFC 6901) into the payload, or into each of its ``items``; empty: the payload does not
-    say it. A payload in XML is read as the JSON that its XSD makes of it. Nothing here refuses a message: what cannot
+    say it. A place may lead on into JSON that stands there as text. A payload in XML is read as the JSON that its XSD
+    makes of it. Nothing here refuses a message: what cannot
     be read was not said. None of it may point at a person; it is kept when bodies are erased.
     """
 
@@ -232,6 +233,9 @@ class DossierView:
     parcel: ParcelView | None = None
     #: Once delivered, the dossier counts as synchronised to the national portal.
     synchronises: bool = False
+    #: The same for the answers of a request-reply service; in it ``sender`` is who answers. An answer that the bus has
+    #: to translate says nothing.
+    reply: DossierView | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,6 +333,8 @@ def dossier_facts(view: DossierView) -> dict[str, Any]:
     for name in ("payment", "parcel"):
         if name in facts:
             facts[name] = _set_facts(facts[name])
+    if view.reply is not None:
+        facts["reply"] = dossier_facts(view.reply)
     return facts
 
 
@@ -341,6 +347,8 @@ def dossier_view_from(facts: Mapping[str, Any]) -> DossierView:
         made["payment"] = PaymentView(**made["payment"])
     if "parcel" in made:
         made["parcel"] = ParcelView(**made["parcel"])
+    if "reply" in made:
+        made["reply"] = dossier_view_from(made["reply"])
     return DossierView(**made)
 
 
