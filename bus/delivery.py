@@ -97,7 +97,9 @@ class Delivery:
             if claim.pattern is Pattern.ONE_WAY:
                 return Outcome(reply=reply)
             stored = self._proven_reply(directory, claim, parcel.manifest, reply)
-            return Outcome(reply=reply, stored=stored, said=_said_of_dossiers(directory, claim, reply, stored))
+            return Outcome(
+                reply=reply, stored=stored, said=_said_of_dossiers(directory, claim, parcel.manifest, reply, stored)
+            )
         except Problem as problem:
             return Outcome(problem=problem)
         except Exception:
@@ -223,14 +225,20 @@ class Delivery:
         )
 
 
-def _said_of_dossiers(directory: Directory, claim: Claim, reply: Reply, stored: StoredReply) -> tuple[DossierFact, ...]:
+def _said_of_dossiers(
+    directory: Directory, claim: Claim, request: Manifest, reply: Reply, stored: StoredReply
+) -> tuple[DossierFact, ...]:
     """What a proven answer says, where its service's view looks at answers and nothing was translated: what is told of
-    a dossier is what the provider wrote."""
+    a dossier is what the provider wrote. An answer that names no dossier is about the one of the question."""
     service = directory.service(claim.service, claim.service_version)
     if service is None or service.dossier is None or service.dossier.reply is None or stored.body != reply.body:
         return ()
     heard = Heard(accepted_at=utc_now(), sender=claim.receiver, receiver=claim.sender, dossier=claim.dossier)
-    return directory.contract_for(service).reply_facts(stored.body, stored.content_type, heard)
+    contract = directory.contract_for(service)
+    if heard.dossier is None:
+        asked = contract.dossier_facts(claim.body, (request.translated or request).content_type, heard)
+        heard = replace(heard, dossier=asked[0].dossier if len(asked) == 1 else None)
+    return contract.reply_facts(stored.body, stored.content_type, heard)
 
 
 def _origin(original: StoredReply) -> Translation:

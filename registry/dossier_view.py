@@ -27,7 +27,7 @@ import orjson
 from registry.model import DossierView, ParcelView, PaymentView
 from schemas.codes import DOSSIER_STATUSES, LOCAL_STATUSES
 from schemas.date_format import DatePattern, read_date_pattern
-from schemas.identifiers import AgencyCode, DossierCode
+from schemas.identifiers import AgencyCode
 from schemas.moment import VIETNAM
 from schemas.problem import FieldError, Malformed
 
@@ -88,7 +88,8 @@ class Heard:
     accepted_at: datetime
     sender: str
     receiver: str
-    dossier: DossierCode | None = None
+    #: Where the payload names none.
+    dossier: str | None = None
 
 
 class DossierReader:

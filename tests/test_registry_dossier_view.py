@@ -25,6 +25,7 @@ from registry.model import (
     PaymentView,
     Service,
     Stage,
+    dossier_facts,
     dossier_view_from,
 )
 from registry.store import RegistryStore, metadata
@@ -36,6 +37,12 @@ ROOT = Path(__file__).resolve().parent.parent
 NOW = datetime(2026, 4, 23, 5, 0, tzinfo=UTC)
 HEARD = Heard(accepted_at=NOW, sender="H99.15", receiver="G99", dossier=DossierCode("H99.20-260423-0009"))
 CODE = "H99.15-260423-0001"
+
+
+def at(text: str) -> datetime:
+    return datetime.strptime(text, "%Y-%m-%d %H:%M").replace(tzinfo=VIETNAM)
+
+
 #: What the national portal's own field names are (vietnam.md 4.3, 4.4).
 PORTAL = DossierView(
     items="/data",
@@ -232,6 +239,98 @@ def test_the_demonstration_s_views_understand_the_recorded_examples(
     assert {name: getattr(fact, name) for name in said} == said
 
 
+SERVICES = {
+    each["code"]: each
+    for each in yaml.safe_load_all((ROOT / "bus" / "demo" / "province.yaml").read_text("utf-8"))
+    if each["kind"] == "Service"
+}
+
+
+def recorded(service: str, side: str) -> Any:
+    """The recorded example of one side of a service of the demonstration."""
+    path = SERVICES[service][side]["file"].format(schemas=ROOT / "schemas")
+    return json.loads(Path(path.replace(".schema.", ".example.")).read_text("utf-8"))
+
+
+@pytest.mark.parametrize(
+    "service, said",
+    [
+        ("land.transfer", {"received": at("2026-04-23 10:00"), "due": at("2026-05-08 17:00"), "procedure": "1.012781"}),
+        ("land.supplement", {"due": at("2026-05-12 17:00"), "holder": "G99"}),
+        ("land.returned", {"status": "10", "at": at("2026-05-08 10:00")}),
+        ("land.result-wrong", {"status": "4"}),
+        ("land.tax-receipt", {"amount": 3_456_789_000, "payment_reference": "TB-2026-0001", "payment_state": "paid"}),
+        ("land.moved", {"status": "4", "at": at("2026-04-23 14:00")}),
+        ("land.waiting", {"status": "5", "at": at("2026-04-24 09:00")}),
+        ("land.supplemented", {"status": "4", "due": at("2026-05-12 17:00")}),
+        ("land.finished", {"status": "9", "finished": at("2026-05-04 10:00")}),
+        ("land.tax-result", {"at": at("2026-04-27 09:00")}),
+        ("land.tax-notice", {"amount": 3_456_789_000, "payment_state": "requested"}),
+        ("social-protection.dossier", {"status": "10", "received": at("2026-04-23 10:00"), "channel": "1"}),
+        ("social-protection.progress", {"status": "4", "at": at("2026-04-23 14:15"), "holder": "Sở Mẫu"}),
+        ("payment.refund", {"amount": 150_000, "payment_state": "refunded"}),
+        ("payment.payable", {"unit": "H99.15"}),
+        ("post.cancel", {"unit": "H99.15"}),
+        ("post.dossier-notice", {"unit": "H99.15", "received": None}),
+        ("notice.sms", {"unit": "H99.15"}),
+        ("notice.zalo", {"unit": "H99.15"}),
+        ("dossier.submitted", {"status": "1", "at": at("2026-04-23 09:30"), "channel": "2", "holder": "G99"}),
+        ("promotion.notice", {"status": "1", "dossier": "G99-260423-000001"}),
+        ("promotion.result", {"status": "2", "aliases": ("H99.15-260424-0009",)}),
+        ("promotion.supplement", {"dossier": "G99-260423-000001"}),
+        ("tax.notice", {"amount": 3_000_000_000, "payment_reference": "TB-99-0001"}),
+        ("dossier.create", {"unit": "H99.15", "synchronises": True}),
+        ("dossier.advance", {"status": "4", "at": at("2026-04-23 14:15"), "holder": "Tư pháp - Hộ tịch"}),
+        ("dossier.status", {"status": "4"}),
+        # These two name no dossier: the message's own stands in.
+        ("paygov.order", {"amount": 150_000, "payment_state": "requested", "dossier": HEARD.dossier}),
+        ("paygov.notice", {"payment_state": "paid", "payment_reference": "H99.15-H99.15-260423-0001-01"}),
+    ],
+)
+def test_every_partner_s_messages_are_understood(service: str, said: dict[str, Any]) -> None:
+    (fact, *_) = DossierReader(dossier_view_from(SERVICES[service]["dossier"])).read(recorded(service, "schema"), HEARD)
+    assert {name: getattr(fact, name) for name in said} == said
+
+
+QUERY_ANSWER = {"MaThamChieu": "HP1", "SoTien": "150000", "TrangThaiGD": "1"}
+DECLARATION = {"DECLARATION_ID": 1, "DEC_STATUS_ID": 5, "RECEIVE_NO": "H99.15-260423-0002"}
+
+
+@pytest.mark.parametrize(
+    "service, answer, said",
+    [
+        ("civil-status.status", None, {"status": "4", "said": "3"}),
+        ("driver-licence.dossier", None, {"status": "2", "due": at("2026-04-30 00:00"), "holder": "Sở Mẫu"}),
+        ("social-protection.results", None, {"status": "10", "received": at("2026-04-23 10:00")}),
+        ("post.tracking", None, {"parcel": "H99.15-260423-0001", "parcel_state": "Đã nhận đơn"}),
+        ("dossier.status-query", None, {"status": "4", "dossier": "H99.15-260423-0001"}),
+        ("criminal-record.status", {"STATUS": "1", "LISTCONTENT": [DECLARATION]}, {"status": "9"}),
+        (
+            "criminal-record.statuses",
+            {"STATUS": "1", "LISTCONTENT": [DECLARATION]},
+            {"dossier": "H99.15-260423-0002"},
+        ),
+        (
+            "payment.query",
+            {"error_code": "0", "message": json.dumps(QUERY_ANSWER)},
+            {"payment_state": "paid", "amount": 150_000, "dossier": "HP1"},
+        ),
+    ],
+)
+def test_every_partner_s_answers_are_understood(service: str, answer: Any, said: dict[str, Any]) -> None:
+    document = recorded(service, "reply_schema") if answer is None else answer
+    view = dossier_view_from(SERVICES[service]["dossier"]).reply
+    assert view is not None
+    (fact, *_) = DossierReader(view).read(document, HEARD)
+    assert {name: getattr(fact, name) for name in said} == said
+
+
+@pytest.mark.parametrize("text", ["{", "[1", "x", "", '{"a": NaN}', "{" * 5000, '"a"', 7, None, '{"b": 1}'])
+def test_text_that_is_no_json_says_nothing(text: Any) -> None:
+    (fact,) = DossierReader(DossierView(status="/message/a")).read({"message": text}, HEARD)
+    assert fact.said is None
+
+
 # ── in the registry ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 MANIFEST = """
@@ -270,6 +369,19 @@ def test_a_view_is_written_as_it_was_read() -> None:
     assert document["dossier"]["holder"] == "receiver"
 
 
+def test_a_view_of_answers_is_written_as_it_was_read() -> None:
+    registered = planned(
+        MANIFEST.replace("one-way", "request-reply")
+        + "  reply: {items: /d, dates: [dd/MM/yyyy], payment: {states: {x: paid}}, parcel: {code: /c}}"
+    )
+    assert registered.dossier is not None
+    assert registered.dossier.reply == DossierView(
+        items="/d", dates=("dd/MM/yyyy",), payment=PaymentView(states={"x": "paid"}), parcel=ParcelView(code="/c")
+    )
+    assert planned(json.dumps(document_of(registered))) == registered
+    assert dossier_view_from(json.loads(json.dumps(dossier_facts(registered.dossier)))) == registered.dossier
+
+
 def test_a_view_may_change_when_the_contract_no_longer_can(registry_store: RegistryStore) -> None:
     owner = Agency(code=AgencyCode("H99"), name="Tỉnh Thử Nghiệm")
     registry_store.apply(plan_changes(registry_store.load(), [owner, service(None, stage=Stage.PUBLISHED)]), "test")
@@ -296,6 +408,9 @@ def registry_store(tmp_path: Path) -> Iterator[RegistryStore]:
         ("code: /a~2", "code"),
         ("payment: {states: {x: lost}}", "payment/states"),
         ("person: /ChuHoSo", ""),
+        ("reply: {dates: [hh:mm]}", "reply/dates/0"),
+        ("reply: {reply: {status: /s}}", "reply"),
+        ("reply: {status: /s}", "reply"),  # of a one-way service
     ],
 )
 def test_a_view_that_means_nothing_is_not_registered(wrong: str, place: str) -> None:

@@ -14,12 +14,25 @@ from click.testing import CliRunner, Result
 
 from bus.cli import lgsp
 from bus.logs import no_logs
-from registry.model import DossierView, Grant, Pattern, PaymentView, Service
+from registry.model import DossierView, Grant, Pattern, PaymentView, Provider, Service
 from schemas.identifiers import AgencyCode, MessageId, ServiceCode
 from schemas.message import Envelope
 from schemas.moment import VIETNAM, utc_now
 from schemas.problem import Problem
-from tests.bus_world import MINISTRY, OPERATOR, RECEIVER, RECEIVING, SENDER, SENDING, UNGRANTED, World, ask, bus_world
+from tests.bus_world import (
+    MINISTRY,
+    OPERATOR,
+    RECEIVER,
+    RECEIVING,
+    SENDER,
+    SENDING,
+    UNGRANTED,
+    World,
+    ask,
+    bus_world,
+    post,
+)
+from tests.loopback import serving
 
 CODE, OTHER = "H99.15-260423-0001", "H99.15-260423-57321"
 SYNC, PAY = ServiceCode("dossier.sync"), ServiceCode("payment.notice")
@@ -219,3 +232,125 @@ def test_stats_count_units_as_a_table_as_csv_and_as_json(world: World, run: Run)
 )
 def test_a_time_that_is_none_is_refused(run: Run, words: tuple[str, ...]) -> None:
     assert run("stats", *words).exit_code == 2
+
+
+# ── what answers say ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+QUERY = ServiceCode("payment.query")
+STATUS = DossierView(status="/value/trangThai", statuses="civil-status")
+INSIDE = DossierView(
+    code="/message/Ma",
+    payment=PaymentView(amount="/message/SoTien", reference="/message/Ma", state="/message/TT", states={"1": "paid"}),
+)
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Registers a request-reply service with this view, whose provider gives this answer; asks it, and gives back the
+    dossier's document, or what was refused and then the document."""
+    answers: list[tuple[bytes, str]] = []
+
+    def provider(environ: Any, start_response: Any) -> list[bytes]:
+        body, content_type = answers[-1]
+        start_response("200 OK", [("Content-Type", content_type), ("Content-Length", str(len(body)))])
+        return [body]
+
+    with serving(provider) as partner, no_logs(), bus_world(tmp_path, partner_url=partner.url) as world:
+
+        def ask_it(
+            view: DossierView | None, answer: Any, *, dossier: str = CODE, question: Any = None, **facts: Any
+        ) -> Any:
+            content_type = facts.pop("content_type", "application/json")
+            answers.append((answer if isinstance(answer, bytes) else json.dumps(answer).encode(), content_type))
+            service = Service(
+                code=QUERY, version=1, name="Thử", owner=MINISTRY, pattern=Pattern.REQUEST_REPLY, dossier=view, **facts
+            )
+            world.register(service, Grant(id=QUERY, service=QUERY, grantee=SENDER))
+            signed = world.signed(question or {"x": 1}, service=QUERY, receivers=(MINISTRY,), dossier=dossier)
+            with world.serving() as url:
+                status = post(url, signed).status
+                told = ask("GET", f"{url}/v1/dossiers/{CODE}", headers=world.bearer(OPERATOR)).json
+            return status, told, world
+
+        yield ask_it
+
+
+def test_a_status_in_an_answer_is_a_step_of_the_dossier_and_counts(asked: Callable[..., Any], run_in: Any) -> None:
+    status, told, world = asked(DossierView(reply=STATUS), {"value": {"trangThai": "1"}})
+    assert (status, told["status"]["code"]) == (200, "2")
+    (step,) = told["history"]
+    assert step["message_id"] == told["messages"][0]["message_id"]
+    assert told["received_at"] is not None
+    counted = json.loads(run_in(world, "stats", "--json").stdout)
+    assert [unit["unit"] for unit in counted["units"]] == ["H99.15"]
+    assert counted["total"]["received"] == 1
+    assert "status 2 Được tiếp nhận" in run_in(world, "trace", CODE).stdout
+
+
+@pytest.fixture
+def run_in() -> Callable[..., Result]:
+    def invoke(world: World, *words: str) -> Result:
+        environment = {"LANG": "en_GB.UTF-8", "LC_ALL": "", "LC_MESSAGES": ""}
+        return CliRunner().invoke(lgsp, ["--home", str(world.settings.home), *words], env=environment)
+
+    return invoke
+
+
+def test_an_answer_that_names_no_dossier_is_about_the_one_of_the_question(asked: Callable[..., Any]) -> None:
+    view = DossierView(code="/maHoSo", reply=STATUS)
+    _, told, _ = asked(view, {"value": {"trangThai": "4"}}, dossier="", question={"maHoSo": CODE})
+    assert told["status"]["code"] == "9"
+
+
+def test_json_that_stands_in_an_answer_as_text_is_read(asked: Callable[..., Any]) -> None:
+    inner = json.dumps({"Ma": CODE, "SoTien": "3000000000", "TT": "1"})
+    _, told, _ = asked(DossierView(reply=INSIDE), {"error_code": "0", "message": inner}, dossier="")
+    (payment,) = told["payments"]
+    assert (payment["amount"], payment["state"], payment["reference"]) == (3_000_000_000, "paid", CODE)
+
+
+def test_question_and_answer_may_both_speak(asked: Callable[..., Any]) -> None:
+    view = DossierView(status="/s", holder="receiver", reply=STATUS)
+    _, told, world = asked(view, {"value": {"trangThai": "3"}}, question={"s": "2"})
+    assert [step["status"]["code"] for step in told["history"]] == ["2", "4"]
+    assert told["holder"]["name"] == MINISTRY
+    assert world.rows()["dossier_events"] == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "facts"),
+    [
+        # Nothing in it, another shape, text that is no JSON.
+        ({"value": {}}, {}),
+        ({"value": ["trangThai"]}, {}),
+        ({"value": "{"}, {}),
+        ([], {}),
+        (b"<html>", {"content_type": "text/html", "content_types": ("application/json", "text/html")}),
+    ],
+)
+def test_an_answer_without_what_the_view_looks_for_says_nothing(
+    asked: Callable[..., Any], answer: Any, facts: dict[str, Any]
+) -> None:
+    status, told, world = asked(DossierView(reply=STATUS), answer, **facts)
+    assert (status, told["status"], told["history"]) == (200, None, [])
+    assert world.rows()["dossier_events"] == 0
+
+
+def test_an_answer_that_breaks_its_schema_says_nothing(asked: Callable[..., Any]) -> None:
+    strict = {"type": "object", "required": ["ok"]}
+    status, told, world = asked(DossierView(reply=STATUS), {"value": {"trangThai": "4"}}, reply_schema=strict)
+    assert (status, told["status"], world.rows()["dossier_events"]) == (502, None, 0)
+
+
+def test_an_answer_that_was_translated_says_nothing(asked: Callable[..., Any]) -> None:
+    mapping = Provider(reply_mapping=({"rename": "/v", "to": "/value"},))
+    answer, own = {"v": {"trangThai": "4"}}, {"type": "object"}
+    status, told, world = asked(DossierView(reply=STATUS), answer, provider=mapping, reply_schema=own)
+    assert (status, told["status"], world.rows()["dossier_events"]) == (200, None, 0)
+
+
+def test_a_service_without_a_view_of_answers_keeps_nothing_of_them(asked: Callable[..., Any]) -> None:
+    _, told, world = asked(None, {"value": {"trangThai": "4"}})
+    assert (told["status"], world.rows()["dossier_events"]) == (None, 0)
+    _, told, world = asked(DossierView(code="/maHoSo"), {"value": {"trangThai": "4"}})
+    assert told["status"] is None
