@@ -109,8 +109,8 @@ def open_bus(settings: Settings, apart: Apart = call_here) -> Bus:
     attachments = Attachments(settings.attachment_folder, ledger, settings.max_attachment_bytes)
     evidence = EvidenceWriter(ring)
     bulkheads = Bulkheads(failures_to_open=settings.breaker_failures, open_seconds=settings.breaker_open_seconds)
-    connectors = dict(build_connectors())
     connector_secrets = ConnectorSecrets(registry, secrets)
+    connectors = dict(build_connectors(secrets=connector_secrets))
     reply_lease = lease_for_reply(settings.request_reply_timeout_seconds)
     intake = Intake(
         identification=identification,
@@ -176,7 +176,8 @@ class MembersAndBus:
 
 
 class ConnectorSecrets:
-    """Opens the sealed secret of a name, and remembers it until the registry changes. Thread-safe."""
+    """Opens the sealed secret of a name, and remembers it until the registry changes; seals what a connector was given
+    by its partner (:class:`connectors.base.SecretStore`). Thread-safe."""
 
     def __init__(self, registry: RegistryStore, box: SecretBox) -> None:
         self._registry = registry
@@ -195,3 +196,6 @@ class ConnectorSecrets:
             with self._mutex:
                 self._opened[name] = known
         return known[1]
+
+    def remember(self, name: str, secret: bytes) -> None:
+        self._registry.put_secret(name, self._box.seal(name, secret), "connector")

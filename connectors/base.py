@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from registry.model import Endpoint, HttpCall, SoapCall
 from schemas.identifiers import AgencyCode, DossierCode, MessageId, ServiceCode, SystemCode
@@ -70,6 +70,26 @@ class Connector(Protocol):
     def close(self) -> None:
         """Let go of kept connections; the instance is not used again."""
         ...
+
+
+class SecretStore(Protocol):
+    """Secrets by name, sealed where they lie. Safe under threads; other processes see what is remembered at once."""
+
+    def __call__(self, name: str) -> bytes | None:
+        """The secret of this name, opened; None where there is none."""
+        ...
+
+    def remember(self, name: str, secret: bytes) -> None:
+        """Keep a secret that a partner has changed, in place of an earlier one. Returns after it is on disk."""
+        ...
+
+
+@runtime_checkable
+class RemembersSecrets(Protocol):
+    """A connector whose partner changes secrets by itself. It gets the store once, before the first parcel; without
+    one (a test, a tool) it remembers in memory only."""
+
+    def remember_in(self, secrets: SecretStore) -> None: ...
 
 
 # ---- A partner calls us

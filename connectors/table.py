@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 
-from connectors.base import Connector, Receiver
+from connectors.base import Connector, Receiver, RemembersSecrets, SecretStore
 from connectors.business_registry import BusinessRegistryConnector
 from connectors.civil_status import CivilStatusConnector, CivilStatusReceiver
 from connectors.criminal_record import CriminalRecordConnector, CriminalRecordReceiver
@@ -74,8 +74,11 @@ def build_receivers() -> Mapping[str, Receiver]:
     return {name: make() for name, make in RECEIVERS.items()}
 
 
-def build_connectors(settings: HttpSettings | None = None) -> Mapping[str, Connector]:
-    """Every connector of this installation by name, sharing one HTTP client.
+def build_connectors(
+    settings: HttpSettings | None = None, secrets: SecretStore | None = None
+) -> Mapping[str, Connector]:
+    """Every connector of this installation by name, sharing one HTTP client; ``secrets`` for those whose partners
+    change theirs.
 
     A package cannot take the name of a connector that ships with the bus: what ``rest`` means is not for a dependency
     to change. Raises ValueError then, so that the process does not start.
@@ -86,4 +89,8 @@ def build_connectors(settings: HttpSettings | None = None) -> Mapping[str, Conne
         if entry_point.name in factories:
             raise ValueError(f"connector {entry_point.name!r} is named twice")
         factories[entry_point.name] = entry_point.load()
-    return {name: make(http) for name, make in factories.items()}
+    connectors = {name: make(http) for name, make in factories.items()}
+    for connector in connectors.values():
+        if secrets is not None and isinstance(connector, RemembersSecrets):
+            connector.remember_in(secrets)
+    return connectors

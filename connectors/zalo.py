@@ -14,8 +14,14 @@ The payload is that of ``notice.sms``: ``{to, template, parameters}``. Kinds and
 schemas/partners/zalo/templates.json; what is too long is refused, for a procedure's name often is and a cut one
 misleads. Every answer is a 200; ``error`` decides.
 
-A refresh gives a new refresh token as well. The newest is kept in memory; a process that starts again begins with the
-sealed one, and where Zalo no longer takes that one, an operator seals a new one while the notices wait.
+A refresh gives a new refresh token as well, and the old one is dead. The newest is sealed beside the operator's secret,
+which stays as it is, under its name and ``.newest``::
+
+    {"of": "<digest of the operator's secret>", "at": 1776913200000000, "refresh_token": "…"}
+
+Every process begins a refresh with it. Where another one was quicker, the token is refused and the newer one is there
+by now. Of two that refreshed at once (if Zalo lets both) the later token stays. When an operator seals another secret,
+what is kept for the one before counts no more.
 
 Endpoint settings: ``template_ids`` (our template → the approved number), ``templates`` and ``limits`` over the data,
 ``message_path``, ``token_path``, ``token_codes`` (an ``error`` that means: refresh), ``final_codes``, and
@@ -33,7 +39,7 @@ from importlib.resources import files
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from connectors.base import Parcel, Reply
+from connectors.base import Parcel, Reply, SecretStore
 from connectors.http import Deadline, HttpClient, check_status
 from connectors.oauth2 import FORM_TYPE, place
 from connectors.partner_json import (
@@ -52,6 +58,7 @@ from connectors.sms import carrier_number
 from connectors.templates import secret_parts
 from registry.model import Endpoint
 from schemas.codec import read_json, write_json
+from schemas.moment import to_micros, utc_now
 from schemas.problem import InvalidReply, ProviderRejected, ProviderUnavailable
 from schemas.text import nfc
 
@@ -65,8 +72,14 @@ class ZaloConnector:
     def __init__(self, http: HttpClient) -> None:
         self._http = http
         self._sessions = Sessions()
-        #: Digest of the sealed secret → the newest refresh token. One thread writes at a time: Sessions sees to it.
+        #: Digest of the sealed secret → the newest refresh token of this process, should the store not have it. One
+        #: thread writes at a time: Sessions sees to it.
         self._newest: dict[str, str] = {}
+        self._secrets: SecretStore | None = None
+
+    def remember_in(self, secrets: SecretStore) -> None:
+        """See :class:`connectors.base.RemembersSecrets`."""
+        self._secrets = secrets
 
     def deliver(self, parcel: Parcel, endpoint: Endpoint, secret: bytes | None) -> Reply:
         """See :class:`connectors.base.Connector`. The reply is Zalo's answer, byte for byte."""
@@ -96,30 +109,67 @@ class ZaloConnector:
     def _refresh(self, endpoint: Endpoint, sealed: Mapping[str, str], deadline: Deadline) -> tuple[str, float | None]:
         """A new access token and its life. Raises ProviderUnavailable ``provider-login-failed``."""
         key = hashlib.sha256("\0".join(sealed[part] for part in sorted(sealed)).encode()).hexdigest()
-        for token in dict.fromkeys((self._newest.get(key, sealed["refresh_token"]), sealed["refresh_token"])):
-            form = {"app_id": sealed["app_id"], "grant_type": "refresh_token", "refresh_token": token}
-            reply = self._http.request(
-                "POST",
-                place(endpoint, "token_path", "v4/oa/access_token"),
-                headers={
-                    **fixed_headers(endpoint),
-                    "Content-Type": FORM_TYPE,
-                    _header(endpoint, "secret_key"): sealed["secret_key"],
-                },
-                body=urlencode(form).encode("ascii"),
-                timeout_seconds=deadline.remaining(),
-            )
-            document = reply_object(check_status(reply))
+        tried: set[str] = set()
+        while token := self._next_token(endpoint, key, sealed, tried):
+            tried.add(token)
+            document = self._asked(endpoint, sealed, token, deadline)
             access, refresh = document.get("access_token"), document.get("refresh_token")
             if isinstance(access, str) and access.isascii() and access.isprintable() and access:
                 if isinstance(refresh, str) and refresh:
                     self._newest[key] = refresh
+                    self._keep(endpoint, key, refresh)
                 seconds = code_text(document.get("expires_in"))
                 # Nine tenths of the life: a token must not end on its way.
                 return access, float(seconds) * 0.9 if seconds.isdigit() and int(seconds) else None
             if "error" not in document:
                 raise InvalidReply("reply-not-readable")
         raise ProviderUnavailable("provider-login-failed")
+
+    def _asked(
+        self, endpoint: Endpoint, sealed: Mapping[str, str], token: str, deadline: Deadline
+    ) -> Mapping[str, Any]:
+        form = {"app_id": sealed["app_id"], "grant_type": "refresh_token", "refresh_token": token}
+        reply = self._http.request(
+            "POST",
+            place(endpoint, "token_path", "v4/oa/access_token"),
+            headers={
+                **fixed_headers(endpoint),
+                "Content-Type": FORM_TYPE,
+                _header(endpoint, "secret_key"): sealed["secret_key"],
+            },
+            body=urlencode(form).encode("ascii"),
+            timeout_seconds=deadline.remaining(),
+        )
+        return reply_object(check_status(reply))
+
+    def _next_token(self, endpoint: Endpoint, key: str, sealed: Mapping[str, str], tried: set[str]) -> str | None:
+        """The likeliest refresh token that was not tried; asks the store each time, for another process may refresh."""
+        kept = self._kept(endpoint, key)
+        candidates = (kept[1] if kept else "", self._newest.get(key, ""), sealed["refresh_token"])
+        return next((token for token in candidates if token and token not in tried), None)
+
+    def _kept(self, endpoint: Endpoint, key: str) -> tuple[int, str] | None:
+        """When the newest token came and the token, as kept for this very secret of the operator."""
+        secret = self._secrets(_newest_name(endpoint)) if self._secrets and endpoint.secret else None
+        kept = read_json(secret) if secret else None
+        if not isinstance(kept, Mapping) or kept.get("of") != key:
+            return None
+        at, token = kept.get("at"), kept.get("refresh_token")
+        return (at, token) if isinstance(at, int) and isinstance(token, str) else None
+
+    def _keep(self, endpoint: Endpoint, key: str, token: str) -> None:
+        at = to_micros(utc_now())
+        if self._secrets is None or not endpoint.secret:
+            return
+        kept = self._kept(endpoint, key)
+        if kept is None or kept[0] <= at:
+            document = {"of": key, "at": at, "refresh_token": token}
+            self._secrets.remember(_newest_name(endpoint), write_json(document))
+
+
+def _newest_name(endpoint: Endpoint) -> str:
+    """Beside the operator's secret, which is never written over."""
+    return f"{endpoint.secret}.newest"
 
 
 def _parts(secret: bytes | None) -> Mapping[str, str]:

@@ -6,13 +6,17 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from connectors.http import HttpClient
 from connectors.zalo import ZaloConnector
 from schemas.problem import ProviderRejected, ProviderUnavailable
+from tests.bus_world import bus_world
 from tests.connector_contract import Binding, ConnectorContract, Rig, parcel_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,6 +27,40 @@ def notice(number: int = 1, *, to: Any = "0900000001", template: str = "dossier-
     document = json.loads((FOLDER / "notice-zalo.example.json").read_bytes())
     parameters = document["parameters"] | {"ma_ho_so": f"H99.15-260423-{number:04d}"} | changes
     return {"to": to, "template": template, "parameters": parameters}
+
+
+class Kept(dict[str, bytes]):
+    """Secrets by name, as the bus keeps them for all its processes; how often one was written."""
+
+    written = 0
+
+    def __call__(self, name: str) -> bytes | None:
+        return self.get(name)
+
+    def remember(self, name: str, secret: bytes) -> None:
+        self.written += 1
+        self[name] = secret
+
+
+@pytest.fixture
+def kept() -> Kept:
+    return Kept()
+
+
+@pytest.fixture
+def process(kept: Kept) -> Iterator[Callable[[], ZaloConnector]]:
+    """Another process that shares the store."""
+    made: list[ZaloConnector] = []
+
+    def start() -> ZaloConnector:
+        connector = ZaloConnector(HttpClient())
+        connector.remember_in(kept)
+        made.append(connector)
+        return connector
+
+    yield start
+    for connector in made:
+        connector.close()
 
 
 class TestZalo(ConnectorContract):
@@ -111,3 +149,90 @@ class TestZalo(ConnectorContract):
         ).stdout
         assert '"error":0' in said
         assert rig.effects() == 1
+
+    # Zalo takes each refresh token once; `strict` makes the twin so.
+
+    def test_a_process_that_starts_again_goes_on_with_the_newest(
+        self, rig: Rig, kept: Kept, process: Callable[[], ZaloConnector]
+    ) -> None:
+        deliver(rig, process(), 1)
+        strict(rig)
+        end_access(rig)
+        deliver(rig, process(), 2)
+        end_access(rig)
+        deliver(rig, process(), 3)
+        assert (rig.effects(), kept.written, list(kept)) == (3, 3, ["zalo.newest"])
+
+    def test_without_a_store_a_restart_needs_an_operator(self, rig: Rig) -> None:
+        deliver(rig, rig.connector, 1)
+        strict(rig)
+        end_access(rig)
+        with pytest.raises(ProviderUnavailable):
+            deliver(rig, ZaloConnector(HttpClient()), 2)
+
+    def test_who_comes_second_finds_what_the_first_was_given(
+        self, rig: Rig, kept: Kept, process: Callable[[], ZaloConnector]
+    ) -> None:
+        one, other = process(), process()
+        deliver(rig, one, 1)
+        deliver(rig, other, 2)
+        strict(rig)
+        for number in range(3, 9):
+            end_access(rig)
+            deliver(rig, (one, other)[number % 2], number)
+        assert rig.effects() == 8
+
+    def test_the_later_of_two_stays(self, rig: Rig, kept: Kept, process: Callable[[], ZaloConnector]) -> None:
+        one = process()
+        deliver(rig, one, 1)
+        later = json.loads(kept["zalo.newest"])
+        later |= {"at": later["at"] + 3_600_000_000, "refresh_token": later["refresh_token"]}
+        kept["zalo.newest"] = json.dumps(later).encode()
+        end_access(rig)
+        deliver(rig, one, 2)
+        assert json.loads(kept["zalo.newest"]) == later
+        # The process itself has its own newer one.
+        end_access(rig)
+        strict(rig)
+        deliver(rig, one, 3)
+
+    def test_what_is_kept_for_another_secret_counts_no_more(
+        self, rig: Rig, kept: Kept, process: Callable[[], ZaloConnector]
+    ) -> None:
+        kept["zalo.newest"] = json.dumps({"of": "0" * 64, "at": 2**60, "refresh_token": "of the app before"}).encode()
+        deliver(rig, process(), 1)
+        assert json.loads(kept["zalo.newest"])["of"] != "0" * 64
+
+    @pytest.mark.parametrize("content", [b"{}", b"[]", b"7", b'{"of": 1}'])
+    def test_what_cannot_be_read_was_not_kept(
+        self, rig: Rig, kept: Kept, process: Callable[[], ZaloConnector], content: bytes
+    ) -> None:
+        kept["zalo.newest"] = content
+        deliver(rig, process(), 1)
+        assert rig.effects() == 1
+
+
+def deliver(rig: Rig, connector: Any, number: int) -> None:
+    connector.deliver(rig.parcel(number), replace(rig.endpoint, secret="zalo"), rig.secret)
+
+
+def end_access(rig: Rig) -> None:
+    rig.sandbox.twins["zalo"].sessions.end_all()  # type: ignore[attr-defined]
+
+
+def strict(rig: Rig) -> None:
+    twin: Any = rig.sandbox.twins["zalo"]
+    twin._credential = {**twin._credential, "refresh_token": "used"}
+
+
+def test_the_bus_seals_what_a_connector_was_given(tmp_path: Path) -> None:
+    with bus_world(tmp_path) as world:
+        store = world.bus.connector_secrets
+        store.remember("zalo.newest", b"khoa-moi")
+        sealed = world.bus.registry.secret("zalo.newest")
+        assert sealed is not None
+        assert b"khoa-moi" not in sealed
+        assert store("zalo.newest") == b"khoa-moi"
+        zalo = world.bus.connectors["zalo"]
+        assert isinstance(zalo, ZaloConnector)
+        assert zalo._secrets is store
