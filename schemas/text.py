@@ -67,7 +67,12 @@ def _other_rank(base: str) -> int:
 
 def format_dong(amount: int) -> str:
     """``150000`` → ``150.000 ₫``: whole đồng, dots between thousands, a plain space (SMS and PDF fonts have it)."""
-    return f"{amount:,} ₫".replace(",", ".")
+    return f"{in_thousands(amount)} ₫"
+
+
+def in_thousands(amount: int) -> str:
+    """``150000`` → ``150.000``."""
+    return f"{amount:,}".replace(",", ".")
 
 
 _PLAIN: Final = str.maketrans(

@@ -159,7 +159,7 @@ def test_the_day_is_told_in_words_with_sums_as_they_are_written_here(run: Run, f
         "in 7 differences",
     ):
         assert words in done.stdout, words
-    assert "here       179 payments, 26.254.000 đồng" in done.stdout
+    assert "here       179 payments, 26.254.000 ₫" in done.stdout
     assert len(list(csv.DictReader(io.StringIO(run(today, file, "--csv").stdout)))) == 7
 
 

@@ -45,6 +45,7 @@ _COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "send": ("bus.cli.member:send", "Send a message and print the receipt."),
         "call": ("bus.cli.member:call", "Ask a provider and print its checked reply."),
         "inbox": ("bus.cli.member:inbox", "Fetch, save and acknowledge what waits for a system."),
+        "edxml": ("bus.cli.packets:edxml", "Recall, answer or unpack a document of the axis."),
         "catalogue": ("bus.cli.catalogue:catalogue", "Pull the national procedures; where does ours differ?"),
     },
     "Look after messages": {

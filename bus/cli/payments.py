@@ -19,7 +19,7 @@ from bus.cli import FAILED, REFUSED, fail
 from bus.cli.member import write_whole
 from bus.cli.opened import opened_bus
 from bus.cli.stats import day_of, midnight
-from bus.cli.terminal import console, dong, print_json, session_of
+from bus.cli.terminal import console, print_json, session_of
 from connectors.payment_books import (
     Books,
     Finding,
@@ -33,6 +33,7 @@ from connectors.payment_books import (
 )
 from schemas.codec import read_json
 from schemas.problem import Malformed
+from schemas.text import format_dong, in_thousands
 
 _SERVICES = ("payment.init", "payment.notice", "payment.refund")
 #: A payer has some days to pay what was asked for: so far back an INIT is looked for.
@@ -201,12 +202,14 @@ def _show(books: Books, lines: tuple[Line, ...], rows: list[Row]) -> None:
         for name in _COLUMNS:
             table.add_column(name, justify="right" if name in ("here", "there", "difference") else "left")
         for row in rows:
-            amounts = ("" if amount is None else dong(amount) for amount in (row.here, row.there, row.difference))
+            amounts = (
+                "" if amount is None else in_thousands(amount) for amount in (row.here, row.there, row.difference)
+            )
             table.add_row(_WORDS[row.kind], row.reference, row.transaction, row.dossier, *amounts)
         out.print(table)
     for name, side in zip(("here", "there"), _sums(lines), strict=True):
-        out.print(f"{name:<10} {len(side)} payments, {dong(sum(one.amount for one in side))} đồng")
-    out.print(f"{'difference':<10} {dong(sum(line.difference for line in lines))} đồng in {len(rows)} differences")
+        out.print(f"{name:<10} {len(side)} payments, {format_dong(sum(one.amount for one in side))}")
+    out.print(f"{'difference':<10} {format_dong(sum(line.difference for line in lines))} in {len(rows)} differences")
     states = ", ".join(f"{state} {count}" for state, count in _states(books).items())
     if states:
         out.print(f"{'requests':<10} {states}")

@@ -38,11 +38,6 @@ def local(moment: datetime | None) -> str:
     return "" if moment is None else moment.astimezone(VIETNAM).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def dong(amount: int) -> str:
-    """Whole đồng as Vietnam writes them: ``3.000.000.000``."""
-    return f"{amount:,}".replace(",", ".")
-
-
 def span(length: timedelta) -> str:
     """A length of time as a person says it: ``340 ms``, ``12 s``, ``3 h 5 min``, ``2 d 4 h``."""
     seconds = length.total_seconds()

@@ -14,7 +14,7 @@ from bus.assembly import Bus
 from bus.cli import REFUSED, fail
 from bus.cli.opened import opened_bus
 from bus.cli.processes import process_tree
-from bus.cli.terminal import console, dong, in_words, local, print_json, printable, session_of, span
+from bus.cli.terminal import console, in_words, local, print_json, printable, session_of, span
 from bus.dossiers import DossierStory, Step, Timeliness, status_name, story_of
 from bus.processes.journal import Journal, ProcessRecord
 from bus.processes.story import process_document
@@ -24,6 +24,7 @@ from registry.model import Pattern
 from schemas.identifiers import DossierCode, MessageId
 from schemas.moment import to_wire, utc_now
 from schemas.problem import Language, Malformed
+from schemas.text import in_thousands
 
 _COLOURS = {"delivered": "green", "dead": "red", "refused": "red"}
 
@@ -157,7 +158,7 @@ class _Story:
             line = Text(", ".join(said) + ": ")
             yield line.append(dossier.timeliness.value.replace("-", " "), style="red" if late else "green")
         for payment in dossier.payments:
-            amount = "" if payment.amount is None else f" {dong(payment.amount)} đồng"
+            amount = "" if payment.amount is None else f" {in_thousands(payment.amount)} đồng"
             yield Text(f"payment {payment.reference or ''}{amount}: {payment.state or 'unknown'}, {local(payment.at)}")
         for parcel in dossier.parcels:
             yield Text(f"post {parcel.code}: {parcel.state or 'sent'}, {local(parcel.at)}")
