@@ -232,12 +232,14 @@ def tracking_pages(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostStatus:
-    """A state of an order. ``is_end``: nothing comes after it. ``is_verified``: some source says so."""
+    """A state of an order. ``is_end``: nothing comes after it. ``is_delivered``: the receiver has it.
+    ``is_verified``: some source says so."""
 
     code: str
     name: str
     name_en: str
     is_end: bool
+    is_delivered: bool
     is_verified: bool
 
 
@@ -248,7 +250,12 @@ def post_statuses() -> Mapping[str, Mapping[str, PostStatus]]:
     return {
         kind: {
             code: PostStatus(
-                code=code, name=row["vi"], name_en=row["en"], is_end=row["end"], is_verified=row["verified"]
+                code=code,
+                name=row["vi"],
+                name_en=row["en"],
+                is_end=row["end"],
+                is_delivered=row.get("delivered", False),
+                is_verified=row["verified"],
             )
             for code, row in document[kind].items()
         }

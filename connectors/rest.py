@@ -25,7 +25,9 @@ Endpoint settings:
     ``none`` (default); ``bearer``: the secret is the token; ``basic``: the secret is ``user:password``; ``header``: the
     secret is the value of the header named by ``auth_header``; ``oauth2``: the secret is ``client_id:client_secret``,
     and a token is fetched for it (client credentials) at ``token_path`` below the endpoint's URL (default ``token``)
-    or at ``token_url``, for a ``scope`` if one is set. A 401 later means one new token.
+    or at ``token_url``, for a ``scope`` if one is set. A 401 later means one new token. For ``basic`` and ``oauth2``
+    the secret may be an object of ``user``, ``secret`` and ``callback`` instead, where the partner calls us, too:
+    see :mod:`connectors.rest_receiver`.
 ``headers``
     Fixed extra headers, such as the ``dstcode`` of an X-Road adapter. A payload cannot override them.
 ``not_found``
@@ -45,6 +47,7 @@ from typing import Final
 from urllib.parse import urlencode
 
 from connectors.base import Parcel, Reply
+from connectors.callbacks import login_of
 from connectors.http import HttpClient, check_status
 from connectors.http_call import http_request
 from connectors.oauth2 import TokenCalls, place
@@ -119,6 +122,8 @@ class RestConnector:
                 request.method, request.url, headers=headers, body=request.body, timeout_seconds=seconds
             )
 
+        if endpoint.settings.get("auth") in ("basic", "oauth2"):
+            secret = login_of(secret)
         if endpoint.settings.get("auth") != "oauth2":
             return call(authorization(endpoint, secret), endpoint.timeout_seconds)
         url = setting_text(endpoint, "token_url")

@@ -22,6 +22,7 @@ from connectors.payment import PaymentConnector, PaymentReceiver
 from connectors.population import PopulationConnector
 from connectors.post import PostConnector
 from connectors.rest import RestConnector
+from connectors.rest_receiver import RestReceiver
 from connectors.result_store import ResultStoreConnector
 from connectors.sms import SmsConnector, SmsReceiver
 from connectors.soap import SoapConnector
@@ -59,6 +60,7 @@ CONNECTORS: dict[str, ConnectorFactory] = {
 
 #: What understands the calls of partners, by the same name as the connector of their system.
 RECEIVERS: dict[str, Callable[[], Receiver]] = {
+    "rest": RestReceiver,
     "paygov": PaygovReceiver,
     "criminal_record": CriminalRecordReceiver,
     "sms": SmsReceiver,

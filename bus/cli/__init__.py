@@ -47,6 +47,7 @@ _COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "inbox": ("bus.cli.member:inbox", "Fetch, save and acknowledge what waits for a system."),
         "edxml": ("bus.cli.packets:edxml", "Recall, answer or unpack a document of the axis."),
         "catalogue": ("bus.cli.catalogue:catalogue", "Pull the national procedures; where does ours differ?"),
+        "post": ("bus.cli.post:post", "Read the post's feed of parcels."),
     },
     "Look after messages": {
         "trace": ("bus.cli.tracing:trace", "Tell the story of a message or a dossier."),

@@ -52,6 +52,9 @@ _SECRETS = {
     "civil-status": "civil_status",
     "criminal-record": "criminal_record",
     "land": "land",
+    "residence": "residence",
+    "health-card": "health_card",
+    "tax": "tax",
 }
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 20.0

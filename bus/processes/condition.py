@@ -7,6 +7,7 @@
     /order/maLoi in ["0", "00"]      one of several
     /number/soDinhDanh exists        there, and not null; `missing` is its opposite
     /paid/SoTien same as /fee/SoTien two facts, compared as text: partners write one sum as text and as number
+    /number/ketQuaXuLy/so > ""       also into JSON that stands in a text; this one: there, and not empty
 
 The fact is a JSON Pointer (RFC 6901) into what the process knows (``bus.processes.facts``). BPMN lets engines choose
 their language of conditions, and the usual choice is a programming language: a definition would be code.
@@ -93,8 +94,11 @@ def read_pointer(text: str) -> tuple[str, ...]:
 
 
 def find(value: Any, pointer: tuple[str, ...]) -> Any:
-    """The value at a pointer; None where there is none."""
+    """The value at a pointer; None where there is none. A text on the way is read as the JSON that partners put into
+    texts (P5)."""
     for step in pointer:
+        if isinstance(value, str):
+            value = _json_in(value)
         if isinstance(value, Mapping):
             value = value.get(step)
         elif isinstance(value, list) and re.fullmatch(r"0|[1-9][0-9]{0,8}", step) and int(step) < len(value):
@@ -102,6 +106,13 @@ def find(value: Any, pointer: tuple[str, ...]) -> Any:
         else:
             return None
     return value
+
+
+def _json_in(text: str) -> Any:
+    try:
+        return read_json(text.encode("utf-8", errors="replace"))
+    except Malformed:
+        return None
 
 
 def key_text(value: Any) -> str:

@@ -27,7 +27,9 @@ from connectors.sandbox import (
     driver_licence,
     edoc,
     generic,
+    health_card,
     land,
+    later,
     national_portal,
     national_portal_2025,
     one_stop,
@@ -35,10 +37,12 @@ from connectors.sandbox import (
     payment,
     population,
     post,
+    residence,
     result_store,
     sms,
     social_insurance,
     social_protection,
+    tax,
     zalo,
 )
 from connectors.sandbox.credentials import open_credentials
@@ -134,6 +138,12 @@ def create_sandbox(config: SandboxConfig) -> Flask:
         ),
         zalo.NAME: zalo.ZaloTwin(dial, credentials["zalo"], config.session_seconds, config.wording.get("zalo")),
         paygov.NAME: paygov.PaygovTwin(dial, credentials["paygov"], config.wording.get("paygov")),
+        **{
+            office.name: later.LaterTwin(
+                office, dial, credentials[office.name], config.session_seconds, config.wording.get(office.name)
+            )
+            for office in (residence.OFFICE, health_card.OFFICE, tax.OFFICE)
+        },
         generic.NAME: generic.GenericTwin(dial, credentials["generic"], config.keys),
     }
     app = Flask("lgsp-sandbox", static_folder=None)

@@ -1,4 +1,11 @@
-"""Twin of the business registry (vietnam.md 4.13): tokens, one enterprise, filings in a window of five days."""
+"""Twin of the business registry (vietnam.md 4.13): tokens, one enterprise, filings in a window of five days.
+
+::
+
+    POST /_sandbox/business_registry/registered {"in_journal_no": "HS260423", "date": "24/04/2026"}
+
+It only reads, but a filing is decided by somebody: from then on ``tinhTrangHoSo`` has its REGISTRATION_DATE.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +38,7 @@ ENTERPRISES = (
 
 
 class BusinessRegistryTwin:
-    """The registry's desk. It only reads, so its state is what was asked. Safe under threads."""
+    """The registry's desk. Its state is what was asked, and what was registered. Safe under threads."""
 
     def __init__(
         self, dial: Dial, credential: str, session_seconds: float, wording: Mapping[str, str] | None = None
@@ -43,6 +50,7 @@ class BusinessRegistryTwin:
         self._lock = threading.Lock()
         self._asked: dict[str, int] = {}
         self._idempotency_keys: dict[str, int] = {}
+        self._registered: dict[str, str] = {}
 
     def register(self, app: Flask) -> None:
         routes = Blueprint(NAME, __name__, url_prefix="/business_registry")
@@ -55,12 +63,14 @@ class BusinessRegistryTwin:
         }.items():
             routes.get(f"/apiCSDLDKDN/{operation}", endpoint=operation)(self._desk(operation, answer))
         app.register_blueprint(routes)
+        app.post(f"/_sandbox/{NAME}/registered", endpoint="business_registry_registered")(self._decide)
 
     def state(self) -> Mapping[str, Any]:
         with self._lock:
             return {
                 "asked": dict(self._asked),
                 "idempotency_keys": dict(self._idempotency_keys),
+                "registered": dict(self._registered),
                 "logins": self.sessions.issued,
             }
 
@@ -68,6 +78,7 @@ class BusinessRegistryTwin:
         with self._lock:
             self._asked.clear()
             self._idempotency_keys.clear()
+            self._registered.clear()
 
     def _token(self) -> Response:
         return self._dial.apply(NAME, "token", self._logged_in, self._no)
@@ -167,8 +178,17 @@ class BusinessRegistryTwin:
             return self._no("0", self.wording["unknown_filing"])
         return jsonify({**self._filing_of(day), "Status": "1", "Message": self.wording["found"], "DataCount": 1})
 
+    def _decide(self) -> Response:
+        given = request.get_json(silent=True, force=True)
+        decision: Mapping[str, Any] = given if isinstance(given, dict) else {}
+        with self._lock:
+            self._registered[str(decision.get("in_journal_no"))] = str(decision.get("date", "24/04/2026"))
+            return jsonify(self._registered)
+
     def _filing_of(self, day: datetime) -> dict[str, Any]:
         number, name = ENTERPRISES[day.toordinal() % len(ENTERPRISES)][:2]
+        with self._lock:
+            registered = self._registered.get(f"HS{day:%y%m%d}", "")
         return {
             "IN_JOURNAL_NO": f"HS{day:%y%m%d}",
             "DOCUMENT_TYPE": "change",
@@ -178,6 +198,7 @@ class BusinessRegistryTwin:
             "RECEIPT_DATE": f"{day:%d/%m/%Y}",
             "PLAN_DATE": f"{day + timedelta(days=3):%d/%m/%Y}",
             "PROCESS_STATUS": "1",
+            **({"REGISTRATION_DATE": registered} if registered else {}),
         }
 
     def _no(self, _code: str, message: str) -> Response:

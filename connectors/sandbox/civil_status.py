@@ -28,7 +28,7 @@ from typing import Any, Final
 
 from flask import Blueprint, Flask, Response, jsonify, make_response, request
 
-from connectors.http import HttpClient
+from connectors.sandbox.calling import call_bus
 from connectors.sandbox.faults import Dial
 from connectors.sandbox.sessions import IssuedSessions, same_login
 from schemas.codec import read_xml
@@ -338,18 +338,10 @@ class CivilStatusTwin:
         return jsonify({"notice": notice, "answer": self._sent(notice, _asked("to")) if _asked("to") else None})
 
     def _sent(self, notice: Mapping[str, Any], address: str) -> Any:
-        http = HttpClient()
-        try:
-            headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._credential['callback']}"}
-            body = json.dumps(notice, ensure_ascii=False).encode()
-            answer = http.request("POST", address, headers=headers, body=body, timeout_seconds=10.0)
-        except Problem as problem:
-            return {"failed": problem.reason}
-        finally:
-            http.close()
+        answer = call_bus(address, notice, self._credential["callback"])
         with self._lock:
             self._counts.sent += 1
-        return json.loads(answer.body or b"null")
+        return answer
 
 
 def _text(question: Mapping[str, Any], member: str) -> str:

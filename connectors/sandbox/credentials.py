@@ -36,6 +36,9 @@ NAMES = {
     "post": "truc-lgsp",
     "sms": "truc-lgsp",
     "zalo": "truc-lgsp",
+    "residence": "truc-lgsp",
+    "health_card": "truc-lgsp",
+    "tax": "truc-lgsp",
 }
 #: Twins that want more than a name and a password: what their random parts are called.
 PARTS = {
@@ -44,6 +47,9 @@ PARTS = {
     "population": ("secret", "api_key"),
     "criminal_record": ("secret", "callback"),
     "civil_status": ("secret", "callback"),
+    "residence": ("secret", "callback"),
+    "health_card": ("secret", "callback"),
+    "tax": ("secret", "callback"),
 }
 
 

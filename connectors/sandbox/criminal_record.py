@@ -26,12 +26,11 @@ from typing import Any, Final
 
 from flask import Blueprint, Flask, Response, jsonify, make_response, request
 
-from connectors.http import HttpClient
+from connectors.sandbox.calling import call_bus
 from connectors.sandbox.faults import Dial
 from connectors.sandbox.sessions import IssuedSessions, same_login
 from schemas.date_format import read_date_pattern
 from schemas.moment import VIETNAM
-from schemas.problem import Problem
 
 NAME = "criminal_record"
 WORDING = {
@@ -254,16 +253,7 @@ class CriminalRecordTwin:
         return jsonify({"dossier": dossier, "answer": self._sent(dossier, _asked("to")) if _asked("to") else None})
 
     def _sent(self, dossier: Mapping[str, Any], address: str) -> Any:
-        http = HttpClient()
-        try:
-            headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._credential['callback']}"}
-            body = json.dumps(dossier, ensure_ascii=False).encode()
-            answer = http.request("POST", address, headers=headers, body=body, timeout_seconds=10.0)
-        except Problem as problem:
-            return {"failed": problem.reason}
-        finally:
-            http.close()
-        return json.loads(answer.body or b"null")
+        return call_bus(address, dossier, self._credential["callback"])
 
 
 def _vneid(code: str, text: str) -> Response:
