@@ -124,7 +124,10 @@ def _tell(client: AgencyClient, membership: Membership, to: AgencyCode, event: M
             payload,
             dossier=dossier,
             purpose=membership.purpose,
-            message_id=message_id_of(membership.system, EVENT, to, number),
+            # A feed that is set up anew may count from one again: the number alone would not name the event.
+            message_id=message_id_of(
+                membership.system, EVENT, to, number, payload["OrderNumber"], payload["statusCode"]
+            ),
         )
         told.sent += 1
     except IdempotencyConflict:  # sent before, when the table was another

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bus.assembly import Bus, open_bus
+from bus.processes.catalogue import shipped
 from bus.registration import plan_registration
 from bus.settings import Settings, child_environment
 from bus.setup import initialise
@@ -88,9 +89,13 @@ class Province:
 
     def sandbox(self, path: str, document: Any = None, *, method: str = "") -> Any:
         """Ask the sandbox's controls: GET, or PUT (another ``method``) when there is something to say."""
+        return self.partner(f"/_sandbox{path}", document, method=method)
+
+    def partner(self, path: str, document: Any = None, *, method: str = "") -> Any:
+        """The same at any address of the sandbox: what people do at a partner's desk."""
         data = None if document is None else json.dumps(document).encode()
         request = urllib.request.Request(  # noqa: S310  # the address is this machine's
-            f"{self.sandbox_url}/_sandbox{path}",
+            f"{self.sandbox_url}{path}",
             data=data,
             method=method or ("GET" if data is None else "PUT"),
             headers={"Content-Type": "application/json"},
@@ -101,11 +106,15 @@ class Province:
 
 @contextmanager
 def running_province(settings: Settings) -> Iterator[Province]:
-    """The province with its processes up; they are stopped, by their own ids, on the way out.
+    """The province with its processes up and all long flows that ship; they are stopped, by their own ids, on the way
+    out.
 
     Raises ProvinceFailed, OSError.
     """
     members = members_folder(settings)
+    if not settings.processes:
+        flows = ",".join(definition.code for definition in shipped())
+        settings = replace(settings, processes=flows, origins={**settings.origins, "processes": "demonstration"})
     with ExitStack() as stack:
         bus = set_up(settings)
         stack.callback(bus.close)

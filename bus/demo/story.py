@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from uuid6 import uuid7
 
 from bus.demo.province import Province
+from bus.processes.journal import Journal
 from bus.records import State
 from connectors.client import AgencyClient
 from schemas.identifiers import DossierCode, MessageId, SystemCode
@@ -35,6 +36,7 @@ WARD = SystemCode("H99.20/van-thu")
 PURPOSE = "giai-quyet-tthc"
 _VERIFIER = Path(__file__).parent.parent.parent / "security" / "verifier.py"
 _DOCUMENT = Path(__file__).parent.parent.parent / "schemas" / "partners" / "edoc" / "document.example.xml"
+_BIRTH = Path(__file__).parent.parent.parent / "schemas" / "partners" / "civil_status" / "joint-register.example.json"
 _EXAMPLE = Path(__file__).parent.parent.parent / "schemas" / "examples" / "dossier.json"
 #: Nothing in the story should take longer than this, even on a busy laptop.
 _PATIENCE_SECONDS = 60.0
@@ -89,6 +91,9 @@ class Story:
                    "Một cửa tra CSDL doanh nghiệp và nhận trả lời có chứng cứ"), self.ask_registry),
             (Title("The fee is paid: the platform's notice comes twice and is one message",
                    "Nộp lệ phí: thông báo của nền tảng thanh toán tới hai lần, chỉ là một thông điệp"), self.pay_fee),
+            (Title("A birth goes on by itself: personal number, then residence and health card side by side",
+                   "Liên thông khai sinh tự đi tiếp: số định danh, rồi thường trú và thẻ BHYT cùng lúc"),
+             self.long_flow),
             (Title("Dossier and progress go to the national portal",
                    "Đồng bộ hồ sơ và tiến độ lên Cổng quốc gia"), self.report_progress),
             (Title("The result goes to two agencies at once; one of them fetches it from its inbox",
@@ -194,6 +199,30 @@ class Story:
         self._expect(len(notices) == 1, "the notice is one message")
         self._until(lambda: reference in json.dumps(self._twin("payment")["notices"]), "the fee software has it")
         self._tell(f"{reference} · 8.000 đồng")
+
+    def long_flow(self) -> None:
+        dossier = self._new_dossier()
+        birth = json.loads(_BIRTH.read_text(encoding="utf-8")) | {"maHoSo": dossier}
+        birth["data"] |= {"meSoGiayToTuyThan": f"0991990{self._number % 100_000:05d}"}  # a mother of its own
+        receipt = self._one_stop.send(
+            "civil-status.joint-register", ["G99.15"], birth, dossier=dossier, message_id=self._new_message_id()
+        )
+        self._delivered(receipt)
+        self._ministry_says(dossier, "registered, the number comes later", second=1)
+        self._until(lambda: len(self._passed(dossier)) == 2, "the flow has begun and waits for the number")
+        self._expect(dossier not in self._twin("residence")["requests"], "nobody is asked without the number")
+        self._province.partner("/civil_status/bo/cap-so", {"maHoSo": dossier}, method="POST")
+        self._ministry_says(dossier, "now with the number", second=2)
+        offices = {"residence": "G99.02/cu-tru", "health_card": "G99.25/the-bhyt"}
+        for office, system in offices.items():
+            self._until(lambda name=office: dossier in self._twin(name)["requests"], f"{office} is asked")  # type: ignore[misc]
+            asked = {"maHoSo": dossier, "to": f"{self._province.bus_url}/partners/{system}/ket-qua", "times": 2}
+            answers = self._province.sandbox(f"/{office}/answer", asked, method="POST")["answers"]
+            self._expect(answers[0] == answers[1], f"the answer of {office} comes twice and is one message")
+        self._until(lambda: self._passed(dossier)[-1:] == ["done"], "the flow is done")
+        self._expect(all(self._twin(office)["repeats"] == 0 for office in offices), "each office was asked once")
+        self._tell(" → ".join(self._passed(dossier)))
+        self._tell(f"lgsp trace {dossier}")
 
     def report_progress(self) -> None:
         self._delivered(self._send(self._one_stop, "dossier.sync", ["G99"], self._dossier_payload()))
@@ -363,6 +392,19 @@ class Story:
             "NoiDungXuLy": f"Bước {number + 1} - Kiểm tra hồ sơ",
             "TrangThai": "4",
         }
+
+    def _ministry_says(self, dossier: DossierCode, note: str, *, second: int) -> None:
+        """The status "there is a result", by the ministry's own call."""
+        moment = (self._today + timedelta(seconds=second)).strftime("%d/%m/%Y %H:%M:%S")
+        to = f"{self._province.bus_url}/partners/G99.15/ho-tich/trang-thai"
+        told = {"maHoSo": dossier, "trangThai": "4", "thoiGianThucHien": moment, "ghiChu": note, "to": to}
+        said = self._province.partner("/civil_status/bo/trang-thai", told, method="POST")["answer"]
+        self._expect(said["status"] == 1, "the ministry's call is taken")
+
+    def _passed(self, dossier: DossierCode) -> list[str]:
+        """The steps that the flow of a dossier has passed."""
+        flows = Journal(self._province.bus.store).of_dossier(dossier)
+        return [event.step for flow in flows for event in flow.events]
 
     def _on_new_dossier(self) -> None:
         self.dossier = self._new_dossier()

@@ -5,7 +5,8 @@
     POST /post/token
     POST /post/<operation>, /post?service=<operation>   Authorization: Bearer …, or access_token: …
     GET  /post/orderTracking?pagesize=…&lastId=…
-    POST /_sandbox/post/events    [{"orderNumber": "…", "statusCode": "50"}]     what the post does next
+    POST /_sandbox/post/events    [{"orderNumber": "…", "statusCode": "50"}]     what the post does next; a state that
+                                  is in no table needs a "statusMessage"
 
 An order is known by CustomerCode and OrderNumber: the same one again is the same order, another one under the same
 number is refused, and so is a cancelled one. Parcels do not move by themselves; a tester moves them, and may leave out
@@ -210,15 +211,15 @@ class PostTwin:
         given = request.get_json(silent=True, force=True)
         names = post_statuses()["delivery"]
         if not isinstance(given, list) or not all(
-            isinstance(one, dict) and str(one.get("statusCode")) in names for one in given
+            isinstance(one, dict) and (str(one.get("statusCode")) in names or one.get("statusMessage")) for one in given
         ):
             return make_response(jsonify({"error": "a list of orderNumber and statusCode is expected"}), 400)
         with self._lock:
             for one in given:
-                self._happened(str(one.get("orderNumber")), str(one["statusCode"]))
+                self._happened(str(one.get("orderNumber")), str(one.get("statusCode")), one.get("statusMessage"))
             return jsonify({"events": len(self._events)})
 
-    def _happened(self, number: str, code: str) -> None:
+    def _happened(self, number: str, code: str, message: str | None = None) -> None:
         """Add to the feed; the lock is held."""
         self._last[number] = code
         self._events.append(
@@ -226,7 +227,7 @@ class PostTwin:
                 "_id": {"$oid": f"{len(self._events) + 1:024x}"},
                 "orderNumber": number,
                 "statusCode": code,
-                "statusMessage": post_statuses()["delivery"][code].name,
+                "statusMessage": message or post_statuses()["delivery"][code].name,
             }
         )
 
