@@ -18,7 +18,7 @@ from bus.ledger import Ledger
 from bus.quotas import QuotaMeter
 from bus.records import Settlement
 from bus.settings import Settings
-from bus.store import Apart, Store, call_here, open_store
+from bus.store import Apart, Store, call_here, open_engine, open_store
 from bus.wake import WakeSender
 from connectors.base import Connector, Receiver
 from connectors.table import build_connectors, build_receivers
@@ -173,6 +173,12 @@ class MembersAndBus:
 
     def find_key(self, key_id: str) -> PublicKeyRecord | None:
         return self.directory.find_key(key_id) or self.ring.find_key(key_id)
+
+
+def signers_of(settings: Settings) -> MembersAndBus:
+    """Whoever may sign a manifest in an initialised home: members, and the bus for what it attests or sends itself."""
+    directory = LiveDirectory(RegistryStore(open_engine(settings)))
+    return MembersAndBus(directory, KeyRing(settings.ring_folder, SystemCode(settings.system)))
 
 
 class ConnectorSecrets:

@@ -21,6 +21,7 @@ import requests
 import time_machine
 from click.testing import CliRunner
 
+from bus.assembly import signers_of
 from bus.cli import lgsp
 from bus.processes.catalogue import shipped, unfit
 from bus.processes.journal import Journal, ProcessRecord, Status
@@ -30,8 +31,10 @@ from bus.worker import Worker
 from connectors.client import AgencyClient
 from connectors.land import PROOF
 from schemas.identifiers import DossierCode
+from schemas.message import Grade
 from schemas.moment import utc_now
 from schemas.validation import compile_schema
+from security.signing import verify_manifest
 from tests.province_world import ProvinceWorld, province_world
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -156,6 +159,19 @@ def test_the_demonstration_has_everything_that_the_shipped_flows_need(flows: Flo
     told = CliRunner().invoke(lgsp, ["--home", str(flows.world.settings.home), "process", "definitions"])
     assert told.stdout.count("does not run (LGSP_PROCESSES)") == 4
     assert "not registered" not in told.stdout
+
+
+def test_a_receiver_that_checks_signatures_knows_the_bus_for_what_it_sends_and_attests(flows: Flows) -> None:
+    dossier = born(flows)
+    numbered(flows, dossier)
+    flows.story(dossier)
+    signers = signers_of(flows.world.settings)
+    for service, grade in {"residence.register": Grade.SIGNED, "civil-status.joint-status": Grade.ATTESTED}.items():
+        (record,) = flows.messages(dossier, service)
+        assert record.grade is grade
+        assert verify_manifest(record.manifest_jws, signers, utc_now()).manifest.message_id == record.message_id
+    flows.answer("residence", dossier, trangThai="6")
+    assert flows.story(dossier)[-1] == ("not-resident", "failed")
 
 
 # --- a birth ---------------------------------------------------------------------------------------------------------

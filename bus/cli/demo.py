@@ -31,10 +31,11 @@ if TYPE_CHECKING:
 def demo(session: Session, once: bool, home: Path, port: int | None) -> None:
     """Start bus, deliverer and sandbox on loopback and send a dossier through the province.
 
-    Every hop is signed, validated, recorded and delivered for real. Without --once all of it stays up until Ctrl-C, to
-    look around in.
+    Every hop is signed, validated, recorded and delivered for real, and the long flows that ship run. Without --once
+    all of it stays up until Ctrl-C, to look around in.
     """
     from bus.demo.province import ProvinceFailed, running_province
+    from bus.processes.catalogue import shipped
 
     console = Console()
     console.print("Bus, deliverer and sandbox are starting …")
@@ -47,6 +48,7 @@ def demo(session: Session, once: bool, home: Path, port: int | None) -> None:
             "public_url": f"http://127.0.0.1:{ports[0]}",
             "lease_seconds": 15,
             "breaker_open_seconds": 1,
+            "processes": ",".join(definition.code for definition in shipped()),
         }
     )
     # Told to stop from outside, it still stops what it has started.

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from bus.assembly import Bus, open_bus
-from bus.processes.catalogue import shipped
 from bus.registration import plan_registration
 from bus.settings import Settings, child_environment
 from bus.setup import initialise
@@ -106,15 +105,11 @@ class Province:
 
 @contextmanager
 def running_province(settings: Settings) -> Iterator[Province]:
-    """The province with its processes up and all long flows that ship; they are stopped, by their own ids, on the way
-    out.
+    """The province with its processes up; they are stopped, by their own ids, on the way out.
 
     Raises ProvinceFailed, OSError.
     """
     members = members_folder(settings)
-    if not settings.processes:
-        flows = ",".join(definition.code for definition in shipped())
-        settings = replace(settings, processes=flows, origins={**settings.origins, "processes": "demonstration"})
     with ExitStack() as stack:
         bus = set_up(settings)
         stack.callback(bus.close)

@@ -220,6 +220,7 @@ class Story:
             answers = self._province.sandbox(f"/{office}/answer", asked, method="POST")["answers"]
             self._expect(answers[0] == answers[1], f"the answer of {office} comes twice and is one message")
         self._until(lambda: self._passed(dossier)[-1:] == ["done"], "the flow is done")
+        self._until(lambda: self._states(dossier) == {State.DELIVERED}, "all of its messages are delivered")
         self._expect(all(self._twin(office)["repeats"] == 0 for office in offices), "each office was asked once")
         self._tell(" → ".join(self._passed(dossier)))
         self._tell(f"lgsp trace {dossier}")
@@ -405,6 +406,10 @@ class Story:
         """The steps that the flow of a dossier has passed."""
         flows = Journal(self._province.bus.store).of_dossier(dossier)
         return [event.step for flow in flows for event in flow.events]
+
+    def _states(self, dossier: DossierCode) -> set[State]:
+        records = self._province.bus.ledger.of_dossier(dossier)
+        return {delivery.state for record in records for delivery in record.deliveries}
 
     def _on_new_dossier(self) -> None:
         self.dossier = self._new_dossier()

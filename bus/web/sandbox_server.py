@@ -7,12 +7,10 @@ from bus.web.server import Server
 
 from typing import Any
 
+from bus.assembly import signers_of
 from bus.logs import configure_logs
 from bus.settings import load_settings
-from bus.store import open_engine
 from connectors.sandbox.app import SandboxConfig, create_sandbox
-from registry.directory import LiveDirectory
-from registry.store import RegistryStore
 
 
 def main() -> None:
@@ -21,9 +19,8 @@ def main() -> None:
 
     def make_app() -> Any:
         configure_logs(settings.log_level)
-        # Where the bus of this home is at hand, the generic receiver checks the senders' signatures itself.
-        initialised = settings.ring_folder.exists()
-        keys = LiveDirectory(RegistryStore(open_engine(settings))) if initialised else None
+        # Where the bus of this home is at hand, the generic receiver checks the signatures itself.
+        keys = signers_of(settings) if settings.ring_folder.exists() else None
         return create_sandbox(SandboxConfig(credentials_file=settings.sandbox_credentials_path, keys=keys))
 
     Server(make_app, host=settings.host, port=settings.sandbox_port, processes=1, settings=settings).run()
