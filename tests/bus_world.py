@@ -29,6 +29,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -46,6 +47,7 @@ from bus.assembly import Bus, open_bus
 from bus.settings import Settings, child_environment, load_settings
 from bus.setup import initialise
 from bus.web.app import create_app
+from bus.worker import Worker
 from registry.changes import plan_changes
 from registry.model import (
     Agency,
@@ -347,6 +349,19 @@ def bus_world(folder: Path, *, partner_url: str = "http://127.0.0.1:9", **settin
         yield world
     finally:
         bus.close()
+
+
+@contextmanager
+def delivering(bus: Bus) -> Iterator[None]:
+    """A deliverer in this process, alive for the whole block."""
+    worker = Worker(bus)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        worker.stop()
+        thread.join()
 
 
 def post(url: str, message: Signed, **headers: str) -> Answer:

@@ -28,12 +28,11 @@ import urllib3
 from bus.bundles import bundle_of, trust_of
 from bus.records import State
 from bus.settings import child_environment, load_settings
-from bus.worker import Worker
 from registry.model import Pattern, RetryPolicy, Service
 from schemas.identifiers import AgencyCode, MessageId, ServiceCode
 from schemas.message import sha256_hex
 from security.verifier import Trust, verify_bundle
-from tests.bus_world import LOOKUP, MINISTRY, SENDER, Answer, Signed, World, _grant, bus_world, post
+from tests.bus_world import LOOKUP, MINISTRY, SENDER, Answer, Signed, World, _grant, bus_world, delivering, post
 from tests.dying_process import SERVE, WORK, mark
 from tests.loopback import closed_port, serving
 
@@ -187,19 +186,6 @@ def _process(world: World, program: str) -> Iterator[Process]:
         process.kill()
 
 
-@contextmanager
-def _delivering(world: World) -> Iterator[None]:
-    """A deliverer in this process, alive all the time."""
-    worker = Worker(world.bus)
-    thread = threading.Thread(target=worker.run)
-    thread.start()
-    try:
-        yield
-    finally:
-        worker.stop()
-        thread.join()
-
-
 def _wait_until_all_is_delivered(world: World, number: int) -> None:
     _wait_until(lambda: world.bus.ledger.states() == {State.DELIVERED: number}, "something is not delivered")
 
@@ -237,7 +223,7 @@ def _found(world: World, message_id: str) -> Any:
 
 def test_a_web_process_killed_at_any_step_loses_nothing_that_it_acknowledged(world: World, ministry: Ministry) -> None:
     sent, calls = Sent(), Sent()
-    with _delivering(world), ThreadPoolExecutor(4) as pool, _process(world, "serve") as process:
+    with delivering(world.bus), ThreadPoolExecutor(4) as pool, _process(world, "serve") as process:
         for number, step in enumerate(SERVE, 1):
             service = LOOKUP if step.startswith("call") else ERRAND
             doomed = _message(world, mark(step), service)
@@ -294,7 +280,7 @@ def test_a_delivery_process_killed_at_any_step_delivers_everything(world: World,
             assert (found.state is State.DELIVERED) == (step == "settle-after-commit")
             asked = ministry.asked[doomed[step].manifest.message_id]
             assert asked == (0 if step.startswith("dispatch") or step == "deliver-before" else 1)
-    with _delivering(world):
+    with delivering(world.bus):
         _nothing_is_lost(world, ministry, sent)
 
 

@@ -6,10 +6,8 @@ Deliveries are those of the real worker, in a thread; the tests move the process
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
@@ -27,7 +25,6 @@ from bus.processes.catalogue import shipped, unfit
 from bus.processes.journal import Journal, ProcessRecord, Status
 from bus.processes.runner import Runner
 from bus.records import State
-from bus.worker import Worker
 from connectors.client import AgencyClient
 from connectors.land import PROOF
 from schemas.identifiers import DossierCode
@@ -35,6 +32,7 @@ from schemas.message import Grade
 from schemas.moment import utc_now
 from schemas.validation import compile_schema
 from security.signing import verify_manifest
+from tests.bus_world import delivering
 from tests.province_world import ProvinceWorld, province_world
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -132,22 +130,10 @@ class Flows:
 def flows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flows]:
     with (
         province_world(tmp_path_factory.mktemp("province")) as world,
-        delivering(world),
+        delivering(world.bus),
         world.client(ONE_STOP) as one_stop,
     ):
         yield Flows(world=world, one_stop=one_stop, runner=Runner(world.bus, shipped()))
-
-
-@contextmanager
-def delivering(world: ProvinceWorld) -> Iterator[None]:
-    worker = Worker(world.bus)
-    thread = threading.Thread(target=worker.run)
-    thread.start()
-    try:
-        yield
-    finally:
-        worker.stop()
-        thread.join()
 
 
 def test_the_demonstration_has_everything_that_the_shipped_flows_need(flows: Flows) -> None:
