@@ -88,6 +88,7 @@ class Intake:
         manifest = message.manifest
         request = AccessRequest(
             sender=manifest.sender,
+            system=message.principal.system,
             service=manifest.service,
             version=manifest.service_version,
             receivers=manifest.receivers,

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -47,6 +47,7 @@ from sqlalchemy import (
 from bus.commit import GroupCommit
 from bus.records import (
     AttemptRecord,
+    Carried,
     Claim,
     DeadRecord,
     DeliveryRecord,
@@ -696,43 +697,45 @@ class Ledger:
             ).scalar()
             return body
 
-    def bodies_of(self, services: Sequence[str], since: datetime, until: datetime) -> Iterator[tuple[datetime, bytes]]:
-        """The payloads of these services accepted in ``[since, until)``, each with its moment, in the order of
-        acceptance; erased ones are not among them. Reads the messages of that time, however many others there are;
-        memory stays small."""
-        with self._store.reading() as connection:
-            query = (
-                select(exchanges.c.received_at, payloads.c.body)
-                .join(payloads, payloads.c.exchange_id == exchanges.c.id)
-                .where(
-                    exchanges.c.id >= self._first_since(connection, since - _OUT_OF_TURN),
-                    exchanges.c.id < self._first_since(connection, until + _OUT_OF_TURN),
-                    exchanges.c.received_at >= to_micros(since),
-                    exchanges.c.received_at < to_micros(until),
-                    exchanges.c.service.in_(services),
-                )
-                .order_by(exchanges.c.id)
-            )
-            for received_at, body in connection.execute(query, execution_options={"yield_per": 500}):
-                yield from_micros(received_at), bytes(body)
+    def carried(
+        self, services: Collection[ServiceCode], since: datetime, until: datetime | None = None
+    ) -> Iterator[Carried]:
+        """Every message of these services that was accepted in ``[since, until)``, in the order of acceptance, with its
+        bytes.
 
-    def _first_since(self, connection: Connection, moment: datetime) -> int:
-        """The id from which on messages are of this moment or later. Ids grow with time: halving finds it in some
-        dozens of looks at the primary key, and no index on moments must be kept for it."""
-        low, high = 0, (connection.execute(select(func.max(exchanges.c.id))).scalar() or 0) + 1
-        while low < high:
-            middle = (low + high) // 2
-            found = connection.execute(
-                select(exchanges.c.id, exchanges.c.received_at)
-                .where(exchanges.c.id >= middle)
-                .order_by(exchanges.c.id)
-                .limit(1)
-            ).first()
-            if found is None or found.received_at >= to_micros(moment):
-                high = middle
-            else:
-                low = found.id + 1
-        return low
+        Costs as much as there are such messages, however many others there are; memory stays small.
+        """
+        chosen = select(exchanges.c.id).where(
+            exchanges.c.service.in_(services), exchanges.c.received_at >= to_micros(since)
+        )
+        if until is not None:
+            chosen = chosen.where(exchanges.c.received_at < to_micros(until))
+        first = (
+            select(deliveries.c.receiver)
+            .where(deliveries.c.exchange_id == exchanges.c.id)
+            .order_by(deliveries.c.id)
+            .limit(1)
+            .scalar_subquery()
+        )
+        columns = (exchanges.c.id, exchanges.c.service, exchanges.c.service_version, exchanges.c.received_at)
+        with self._store.reading() as connection:
+            ids = sorted(connection.execute(chosen).scalars())
+            for start in range(0, len(ids), _CARRIED_AT_ONCE):
+                query = (
+                    select(*columns, first.label("receiver"), payloads.c.body)
+                    .outerjoin(payloads, payloads.c.exchange_id == exchanges.c.id)
+                    .where(exchanges.c.id.in_(ids[start : start + _CARRIED_AT_ONCE]))
+                    .order_by(exchanges.c.id)
+                )
+                for row in connection.execute(query):
+                    yield Carried(
+                        exchange_id=row.id,
+                        service=ServiceCode(row.service),
+                        version=row.service_version,
+                        received_at=from_micros(row.received_at),
+                        receiver=row.receiver or "",
+                        body=row.body,
+                    )
 
     def reply_to(self, message_id: MessageId) -> StoredReply | None:
         """The stored answer of a request-reply call that was delivered."""
@@ -830,8 +833,8 @@ class Ledger:
             return connection.execute(party).first() is not None
 
 
-#: How far ids may be out of step with the moments of acceptance: writers wait for one another, clocks are set.
-_OUT_OF_TURN = timedelta(hours=1)
+#: Messages that are read in one go by :meth:`Ledger.carried`; their bodies are in memory together.
+_CARRIED_AT_ONCE = 200
 
 #: Messages of one dossier that are told. Real ones have some dozens.
 MOST_OF_A_DOSSIER = 1000

@@ -104,6 +104,20 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """A message as those see it who count what messages say."""
+
+    exchange_id: int
+    service: ServiceCode
+    version: int
+    received_at: datetime
+    #: The first of its receivers.
+    receiver: str
+    #: None: erased.
+    body: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredReply:
     """The answer to a request-reply call: the bytes that the caller gets and the manifest that proves them."""
 

@@ -41,6 +41,7 @@ exchanges = Table(
     Column("traceparent", Text, nullable=False),
     Index("exchanges_by_dossier", "dossier", "id", sqlite_where=text("dossier IS NOT NULL"),
           postgresql_where=text("dossier IS NOT NULL")),
+    Index("exchanges_by_service", "service", "received_at"),
 )  # fmt: skip
 
 #: Apart from the exchange: a body may be erased, and scans of exchanges need not read it.

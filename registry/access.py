@@ -16,7 +16,7 @@ from operator import itemgetter
 
 from registry.directory import Directory
 from registry.model import Agency, DeliveryMode, Grant, Pattern, Service, System
-from schemas.identifiers import AgencyCode, ServiceCode
+from schemas.identifiers import AgencyCode, ServiceCode, SystemCode
 from schemas.message import Grade
 from schemas.moment import VIETNAM
 from schemas.problem import (
@@ -36,6 +36,8 @@ class AccessRequest:
     """What an identified sender wants to do."""
 
     sender: AgencyCode
+    #: Of the sender; None: not narrowed to services.
+    system: SystemCode | None = None
     service: ServiceCode
     version: int
     #: As written by the sender: codes or registered aliases. In the order of the manifest.
@@ -68,9 +70,10 @@ def decide(
 ) -> Permission:
     """The permission, or the first reason against it.
 
-    1. service, 2. grants, 3. version and stage, 4. grade, 5. form and size, 6. receivers, 7. one grant that covers
-    time, purpose and every receiver, 8. its quota. ``usage_of`` is asked only for grants that have a quota. Where
-    several grants might do, any one that covers the whole message is enough; two halves do not make a right.
+    1. service, 2. grants, and what the sending system is there for, 3. version and stage, 4. grade, 5. form and size,
+    6. receivers, 7. one grant that covers time, purpose and every receiver, 8. its quota. ``usage_of`` is asked only
+    for grants that have a quota. Where several grants might do, any one that covers the whole message is enough; two
+    halves do not make a right.
 
     Raises UnknownService, UnknownReceiver, NotPermitted, Malformed, TooLarge, TooMany.
     """
@@ -79,6 +82,8 @@ def decide(
         if not directory.service_exists(request.service):
             raise UnknownService("service-unknown")
         raise NotPermitted("no-grant")
+    if not directory.may_send(request.system, request.service):
+        raise NotPermitted("service-not-of-system")
     service = _open_service(request, directory)
     _check_form(request, service, directory)
     agencies = _resolved(request, directory)

@@ -222,6 +222,9 @@ def _system_faults(directory: Directory) -> Iterator[FieldError]:
                 yield _error(
                     system, f"certificates/{place}", "holds a key that is registered twice; a key names one system"
                 )
+        for place, service in enumerate(system.sends):
+            if not directory.service_exists(service):
+                yield _error(system, f"sends/{place}", "is no registered service")
         for place, service in enumerate(system.receives):
             if not directory.service_exists(service):
                 yield _error(system, f"receives/{place}", "is no registered service")
@@ -340,7 +343,9 @@ def _with_kept_secret(entry: Entry, held: Entry | None) -> Entry:
 
 
 #: Fields that are compared and shown as one value, however deep they are.
-_WHOLE = frozenset({"/schema", "/reply_schema", "/receives", "/receivers", "/purposes", "/aliases", "/content_types"})
+_WHOLE = frozenset(
+    {*("/schema", "/reply_schema", "/receives", "/sends", "/receivers", "/purposes", "/aliases", "/content_types")}
+)
 
 
 def _flat(entry: Entry | None) -> dict[str, Any]:

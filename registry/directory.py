@@ -116,6 +116,11 @@ class Directory:
     def system(self, code: str) -> System | None:
         return self.systems.get(code)  # type: ignore[call-overload, no-any-return]
 
+    def may_send(self, system: SystemCode | None, service: ServiceCode) -> bool:
+        """Is this service among those that the system is there for? Grants are another question."""
+        held = None if system is None else self.systems.get(system)
+        return held is None or not held.sends or service in held.sends
+
     def systems_of(self, agency: AgencyCode) -> tuple[System, ...]:
         return tuple(system for system in self.systems.values() if system.agency == agency)
 

@@ -22,17 +22,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-import orjson
-
 from registry.model import DossierView, ParcelView, PaymentView
 from schemas.codes import DOSSIER_STATUSES, LOCAL_STATUSES
 from schemas.date_format import DatePattern, read_date_pattern
 from schemas.identifiers import AgencyCode
 from schemas.moment import VIETNAM
+from schemas.places import EARLIEST_YEAR, find, items_of, plain_text, pointer_of
 from schemas.problem import FieldError, Malformed
 
-#: Items of one message that are looked at; the portal's own batches have 10, catching up has some hundreds.
-MAX_ITEMS: Final = 1000
 #: Longest dossier code, status, reference or postal code that is kept.
 _CODE: Final = 50
 #: Longest name of a unit that is kept.
@@ -40,13 +37,9 @@ _NAME: Final = 200
 #: Most đồng that a payment may have: what a 64-bit column holds, a thousand times the country's budget.
 _MOST_DONG: Final = 2**63 - 1
 _DIGITS: Final = re.compile(r"[0-9]{1,19}")
-#: Dates before are typing errors, and a database counts from 1970.
-_EARLIEST_YEAR: Final = 1971
 #: The portal's and the payment platform's form, of which a dossier's message has three: read by hand, it costs a
 #: quarter of the general way (1 instead of 4 microseconds), which every message would pay for.
 _COMMONEST: Final = "yyyyMMddHHmmss"
-
-Pointer = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,48 +90,46 @@ class DossierReader:
 
     def __init__(self, view: DossierView) -> None:
         """Raises Malformed(registry-manifest-invalid) with the place of what is wrong."""
-        self._items = _pointer(view.items)
-        self._aliases = tuple(_pointer(place) for place in view.aliases)
+        self._items = pointer_of(view.items)
+        self._aliases = tuple(pointer_of(place) for place in view.aliases)
         self._patterns = _patterns(view.dates)
         self._commonest_first = view.dates[:1] == (_COMMONEST,)
         self._statuses = _statuses(view.statuses)
         self._hands_over = view.holder if view.holder in ("sender", "receiver") else ""
         self._places = {
-            name: _pointer(place)
+            name: pointer_of(place)
             for name in ("code", "unit", "at", "status", "received", "due", "finished", "procedure", "channel")
             if (place := getattr(view, name))
         }
         if view.holder and not self._hands_over:
-            self._places["holder"] = _pointer(view.holder)
+            self._places["holder"] = pointer_of(view.holder)
         self._payment = view.payment or PaymentView()
         self._parcel = view.parcel or ParcelView()
         for prefix, part, names in (
             ("payment", self._payment, ("amount", "reference", "state")),
             ("parcel", self._parcel, ("code", "state")),
         ):
-            self._places |= {f"{prefix}_{name}": _pointer(place) for name in names if (place := getattr(part, name))}
+            self._places |= {f"{prefix}_{name}": pointer_of(place) for name in names if (place := getattr(part, name))}
         self._has_payment = view.payment is not None
         self._synchronises = view.synchronises
 
     def read(self, document: Any, heard: Heard) -> tuple[DossierFact, ...]:
         """The facts in a payload, in the order in which they happened. Never raises for what a payload holds."""
-        items = _find(document, self._items) if self._items else document
-        if not isinstance(items, list):
-            items = [document if items is None else items]
-        facts = [fact for item in items[:MAX_ITEMS] if (fact := self._fact(item, heard)) is not None]
+        items = items_of(document, self._items)
+        facts = [fact for item in items if (fact := self._fact(item, heard)) is not None]
         return tuple(sorted(facts, key=_moment_of))
 
     def _fact(self, item: Any, heard: Heard) -> DossierFact | None:
-        found = {name: _find(item, place) for name, place in self._places.items()}
-        code = _text(found.get("code"), _CODE) or heard.dossier
+        found = {name: find(item, place) for name, place in self._places.items()}
+        code = plain_text(found.get("code"), _CODE) or heard.dossier
         if not code:
             return None
-        said = _text(found.get("status"), _CODE)
+        said = plain_text(found.get("status"), _CODE)
         status = self._statuses.get(said or "")
         payment_state = None
         if self._has_payment:
-            payment_state = self._payment.states.get(_text(found.get("payment_state"), _CODE) or "")
-        parcel_state = _text(found.get("parcel_state"), _NAME)
+            payment_state = self._payment.states.get(plain_text(found.get("payment_state"), _CODE) or "")
+        parcel_state = plain_text(found.get("parcel_state"), _NAME)
         date = self._date
         return DossierFact(
             dossier=code,
@@ -150,13 +141,13 @@ class DossierReader:
             received=date(found.get("received")),
             due=date(found.get("due")),
             finished=date(found.get("finished")),
-            holder=getattr(heard, self._hands_over) if self._hands_over else _text(found.get("holder"), _NAME),
-            procedure=_text(found.get("procedure"), _CODE),
-            channel=_text(found.get("channel"), _CODE),
+            holder=getattr(heard, self._hands_over) if self._hands_over else plain_text(found.get("holder"), _NAME),
+            procedure=plain_text(found.get("procedure"), _CODE),
+            channel=plain_text(found.get("channel"), _CODE),
             amount=_dong(found.get("payment_amount")),
-            payment_reference=_text(found.get("payment_reference"), _NAME),
+            payment_reference=plain_text(found.get("payment_reference"), _NAME),
             payment_state=payment_state,
-            parcel=_text(found.get("parcel_code"), _NAME),
+            parcel=plain_text(found.get("parcel_code"), _NAME),
             parcel_state=self._parcel.states.get(parcel_state, parcel_state) if parcel_state else None,
             synchronises=self._synchronises,
         )
@@ -164,7 +155,7 @@ class DossierReader:
     def _other_codes(self, item: Any, code: str) -> tuple[str, ...]:
         if not self._aliases:
             return ()
-        named = (_text(_find(item, place), _CODE) for place in self._aliases)
+        named = (plain_text(find(item, place), _CODE) for place in self._aliases)
         return tuple(dict.fromkeys(name for name in named if name and name != code))
 
     def _date(self, value: Any) -> datetime | None:
@@ -173,7 +164,7 @@ class DossierReader:
         moment = _fourteen_digits(value) if self._commonest_first else None
         for pattern in self._patterns:
             moment = moment or pattern.read(value)
-        return moment if moment is not None and moment.year >= _EARLIEST_YEAR else None
+        return moment if moment is not None and moment.year >= EARLIEST_YEAR else None
 
 
 def _fourteen_digits(value: Any) -> datetime | None:
@@ -191,44 +182,6 @@ def _fourteen_digits(value: Any) -> datetime | None:
 
 def _moment_of(fact: DossierFact) -> datetime:
     return fact.at
-
-
-def _pointer(text: str) -> Pointer:
-    """The segments of a JSON Pointer, whose form the manifest's schema has checked."""
-    return tuple(part.replace("~1", "/").replace("~0", "~") for part in text.split("/")[1:])
-
-
-def _find(value: Any, place: Pointer) -> Any:
-    """What stands there; None where nothing does."""
-    for part in place:
-        if isinstance(value, str):
-            value = _inside(value)
-        if isinstance(value, dict):
-            value = value.get(part)
-        elif isinstance(value, list) and part.isascii() and part.isdecimal() and len(part) < 6:
-            value = value[int(part)] if int(part) < len(value) else None
-        else:
-            return None
-    return value
-
-
-def _inside(text: str) -> Any:
-    """The JSON in a text; None where it is none."""
-    try:
-        return orjson.loads(text) if text.lstrip()[:1] in ("{", "[") else None
-    except orjson.JSONDecodeError:
-        return None
-
-
-def _text(value: Any, most: int) -> str | None:
-    """A code or a name; partners write codes as numbers, too. Nothing that would move somebody's cursor (a trace is
-    read in terminals), nothing longer than a column is meant for."""
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18:
-        value = str(value)
-    if not isinstance(value, str):
-        return None
-    text = value.strip()
-    return text if 0 < len(text) <= most and text.isprintable() else None
 
 
 def _dong(value: Any) -> int | None:

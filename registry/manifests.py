@@ -236,7 +236,8 @@ def _system(facts: dict[str, Any], document: Document) -> System:
         made["mode"] = DeliveryMode(facts["mode"])
     if "endpoint" in facts:
         made["endpoint"] = Endpoint(**facts["endpoint"])
-    made["receives"] = tuple(map(ServiceCode, facts.get("receives", ())))
+    for name in ("receives", "sends"):
+        made[name] = tuple(map(ServiceCode, facts.get(name, ())))
     made["certificates"] = tuple(
         _certificate(item, document, f"/certificates/{place}")
         for place, item in enumerate(facts.get("certificates", ()))

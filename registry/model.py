@@ -97,6 +97,9 @@ class System:
     certificates: tuple[Certificate, ...] = ()
     #: Services this system takes for its agency; empty means all that no other system of the agency names.
     receives: tuple[ServiceCode, ...] = ()
+    #: Services this system may send, of those that its agency may: a kiosk, a sensor. It then reads no message but its
+    #: own. Empty means all, and that it reads what its agency may read.
+    sends: tuple[ServiceCode, ...] = ()
     #: Takes no messages at all; set it on a second system, so that the agency's mail has one unmistakable address.
     sends_only: bool = False
     #: Most calls that the bus makes to this system at once.

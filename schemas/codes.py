@@ -91,8 +91,8 @@ BIRTH_PROVINCES: Final[Mapping[str, str]] = MappingProxyType(
 TEST_BIRTH_PROVINCES: Final = frozenset({"097", "098", "099"})
 
 
-class DossierStatus(NamedTuple):
-    """A dossier status of the national list; ``next`` holds the statuses that may follow, none when it is final."""
+class ListedStatus(NamedTuple):
+    """A status of a list; ``next`` holds the statuses that may follow, none when it is final."""
 
     code: str
     name: str
@@ -101,20 +101,20 @@ class DossierStatus(NamedTuple):
 
 #: National dossier statuses by code (vietnam.md 3.4). The transitions are the ones a well-behaved one-stop makes;
 #: observed systems skip some of them, so they are for warnings, not for refusals.
-DOSSIER_STATUSES: Final[Mapping[str, DossierStatus]] = MappingProxyType(
+DOSSIER_STATUSES: Final[Mapping[str, ListedStatus]] = MappingProxyType(
     {
         status.code: status
         for status in (
-            DossierStatus("1", "Mới đăng ký", ("2", "3", "7")),
-            DossierStatus("2", "Được tiếp nhận", ("4", "5", "6", "8", "9", "7")),
-            DossierStatus("3", "Không được tiếp nhận", ()),
-            DossierStatus("4", "Đang xử lý", ("5", "6", "8", "9", "7")),
-            DossierStatus("5", "Yêu cầu bổ sung giấy tờ", ("2", "4", "7", "8")),
-            DossierStatus("6", "Yêu cầu thực hiện nghĩa vụ tài chính", ("4", "7", "8")),
-            DossierStatus("7", "Công dân yêu cầu rút hồ sơ", ()),
-            DossierStatus("8", "Dừng xử lý", ("4", "7")),
-            DossierStatus("9", "Đã xử lý xong", ("10",)),
-            DossierStatus("10", "Đã trả kết quả", ()),
+            ListedStatus("1", "Mới đăng ký", ("2", "3", "7")),
+            ListedStatus("2", "Được tiếp nhận", ("4", "5", "6", "8", "9", "7")),
+            ListedStatus("3", "Không được tiếp nhận", ()),
+            ListedStatus("4", "Đang xử lý", ("5", "6", "8", "9", "7")),
+            ListedStatus("5", "Yêu cầu bổ sung giấy tờ", ("2", "4", "7", "8")),
+            ListedStatus("6", "Yêu cầu thực hiện nghĩa vụ tài chính", ("4", "7", "8")),
+            ListedStatus("7", "Công dân yêu cầu rút hồ sơ", ()),
+            ListedStatus("8", "Dừng xử lý", ("4", "7")),
+            ListedStatus("9", "Đã xử lý xong", ("10",)),
+            ListedStatus("10", "Đã trả kết quả", ()),
         )
     }
 )
@@ -126,13 +126,43 @@ DONE_STATUSES: Final = frozenset({"9", "10"})
 UNCOUNTED_STATUSES: Final = frozenset({"1", "3"})
 
 
-def may_follow(before: str, after: str) -> bool:
-    """Does a well-behaved one-stop go from one national status to the other? The same status again is no step.
+def may_follow(before: str, after: str, statuses: Mapping[str, ListedStatus] = DOSSIER_STATUSES) -> bool:
+    """Does a well-behaved system go from one status of the list to the other? The same status again is no step.
 
     For marking, never for refusing: provinces send 5, 6 and 8 as 9, and 9 for what nobody finished (P11).
     """
-    known = DOSSIER_STATUSES.get(before)
+    known = statuses.get(before)
     return before == after or known is None or after in known.next
+
+
+#: TrangThai of a petition (vietnam.md 4.21, a suggestion; the transitions are ours and for marking only). An agency to
+#: which one was handed on may hand it on again or give it back, an answer may be taken up again before it is closed.
+PETITION_STATUSES: Final[Mapping[str, ListedStatus]] = MappingProxyType(
+    {
+        status.code: status
+        for status in (
+            ListedStatus("1", "Mới", ("2", "3", "6")),
+            ListedStatus("2", "Đã tiếp nhận", ("3", "4", "5", "6")),
+            ListedStatus("3", "Đã chuyển", ("2", "4", "5", "6")),
+            ListedStatus("4", "Đang xử lý", ("3", "5", "6")),
+            ListedStatus("5", "Đã trả lời", ("4", "7")),
+            ListedStatus("6", "Từ chối", ("7",)),
+            ListedStatus("7", "Đóng", ()),
+        )
+    }
+)
+#: Statuses in which the sender of a petition has heard the end of it: its clock stands still.
+SETTLED_PETITIONS: Final = frozenset({"5", "6", "7"})
+
+#: NguonGui: how a petition came in. The first four are of vietnam.md 4.21; the others are the ways that the rules name
+#: beside them (paper, telephone, fax, e-mail), in words of ours.
+PETITION_SOURCES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "DVCQG": "Cổng Dịch vụ công quốc gia", "tinh": "Cổng của tỉnh", "SMS": "Tin nhắn", "kiosk": "Kiosk",
+        "giay": "Đơn giấy", "mot-cua": "Bộ phận Một cửa", "dien-thoai": "Điện thoại", "fax": "Fax",
+        "thu-dien-tu": "Thư điện tử",
+    }
+)  # fmt: skip
 
 
 class LocalStatuses(NamedTuple):

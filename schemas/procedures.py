@@ -247,7 +247,7 @@ def drift_csv(diff: CatalogueDiff) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(HEADINGS)
-    writer.writerows([_plain_cell(cell) for cell in row] for row in drift_rows(diff))
+    writer.writerows([plain_cell(cell) for cell in row] for row in drift_rows(diff))
     return text.getvalue()
 
 
@@ -343,6 +343,6 @@ def _number(value: object) -> str:
     return text
 
 
-def _plain_cell(cell: str) -> str:
+def plain_cell(cell: str) -> str:
     """A cell that a spreadsheet shows and does not run: catalogues come from elsewhere."""
     return f"'{cell}" if cell.startswith(_FORMULA) else cell

@@ -14,14 +14,17 @@ its three parts add up to 98 or 99; ours add up to 100, and rows of others are r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
-from enum import IntEnum
+from datetime import date, datetime
+from enum import IntEnum, StrEnum
 from typing import Any, Final
 
+from schemas.identifiers import AgencyCode, DossierCode
+from schemas.moment import VIETNAM
+from schemas.places import Places
 from schemas.problem import Malformed
-from schemas.text import name_key
+from schemas.text import name_key, nfc
 
 
 class Satisfaction(IntEnum):
@@ -47,7 +50,21 @@ SERVICE_PARTS: Final = (
     "PhanTramDanhGiaDichVuHaiLong",
     "PhanTramDanhGiaDichVuChuaHaiLong",
 )
+#: Longest code; longest question, and name of whoever rates.
+_CODE: Final = 50
+_QUESTION: Final = 2000
 _PERCENT: Final = re.compile(r"([0-9]{1,3})(?:[.,][0-9]{1,4})?\s*%?")
+
+
+#: The member of a payload schema that says where ratings stand.
+ANNOTATION: Final = "x-lgsp-rating"
+
+
+class Kind(StrEnum):
+    """Who rates: the person served, or an officer about another unit's part (vietnam.md 1.5 S4-5)."""
+
+    CITIZEN = "citizen"
+    INTERNAL = "internal"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +74,63 @@ class Rating:
     question: str
     answer: Satisfaction
     day: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenRating:
+    """A rating as a message gave it: who rates is only there to count one person once."""
+
+    kind: Kind
+    #: The agency in the dossier's code.
+    unit: AgencyCode | None
+    dossier: str
+    rater: str
+    at: datetime
+    rating: Rating
+
+
+def read_ratings(document: Any, places: Places, accepted_at: datetime) -> Iterator[GivenRating]:
+    """The ratings in a payload. What names no dossier, no question, no known kind or answer is passed over: the
+    service's schema refuses it, and nothing is made up."""
+    kinds = places.stated.get("kinds", {})
+    for item in places.items(document):
+        dossier, question = places.text(item, "dossier", _CODE), places.text(item, "question", _QUESTION)
+        kind = kinds.get(places.text(item, "kind", _CODE))
+        try:
+            answer = read_answer(places.raw(item, "answer"))
+        except Malformed:
+            continue
+        if not dossier or not question or kind not in tuple(Kind):
+            continue
+        # Nobody rated after we had it.
+        at = min(places.moment(item, "at") or accepted_at, accepted_at)
+        yield GivenRating(
+            kind=Kind(kind),
+            unit=_unit_of(dossier),
+            dossier=dossier,
+            rater=name_key(places.text(item, "rater", _QUESTION) or ""),
+            at=at,
+            rating=Rating(question=nfc(" ".join(question.split())), answer=answer, day=at.astimezone(VIETNAM).date()),
+        )
+
+
+def last_words(given: Iterable[GivenRating]) -> Iterator[GivenRating]:
+    """Of one person's answers to one question about one dossier the last; of those of one moment the one that came
+    last. Answers without a name are one person's: a device that asks nobody's name asks once."""
+    last: dict[tuple[str, ...], GivenRating] = {}
+    for one in given:
+        key = (one.kind, one.dossier, one.rater, name_key(one.rating.question))
+        known = last.get(key)
+        if known is None or one.at >= known.at:
+            last[key] = one
+    return iter(last.values())
+
+
+def _unit_of(dossier: str) -> AgencyCode | None:
+    try:
+        return DossierCode(dossier).agency
+    except Malformed:
+        return None
 
 
 def read_answer(text: object) -> Satisfaction:

@@ -111,6 +111,10 @@ REASONS: dict[str, Wording] = {
         "The sender has no grant for this service. Ask its owner for access.",
         "Bên gửi chưa được cấp quyền dùng dịch vụ này. Hãy đề nghị đơn vị chủ quản cấp quyền.",
     ),
+    "service-not-of-system": Wording(
+        "This system is registered to send other services only. Send it from a system that is there for it.",
+        "Hệ thống này chỉ được đăng ký để gửi các dịch vụ khác. Hãy gửi từ hệ thống được phép.",
+    ),
     "grant-expired": Wording(
         "The sender's grant for this service has expired. Ask the owner to renew it.",
         "Quyền dùng dịch vụ của bên gửi đã hết hạn. Hãy đề nghị đơn vị chủ quản gia hạn.",
@@ -1256,6 +1260,17 @@ REASONS: dict[str, Wording] = {
     "process-turns": Wording(
         "A process passes one step at most {limit} times. Look at the loop in its definition.",
         "Một quy trình đi qua một bước tối đa {limit} lần. Hãy xem lại vòng lặp trong định nghĩa.",
+    ),
+    # Petitions and ratings (schemas/places.py, schemas/petitions.py).
+    "schema-annotation-invalid": Wording(
+        "The schema of this service says wrongly where its facts stand. Name JSON Pointers and patterns of dates.",
+        "Lược đồ của dịch vụ này chỉ sai vị trí dữ liệu. Hãy ghi JSON Pointer và mẫu ngày tháng.",
+    ),
+    "petition-clocks-invalid": Wording(
+        "The table of days cannot be read. It has days, due_soon_days and fields (a name and its days each), whole "
+        "numbers from 0 to 3650.",
+        "Không đọc được bảng thời hạn. Bảng gồm days, due_soon_days và fields (mỗi lĩnh vực một số ngày), số nguyên từ "
+        "0 đến 3650.",
     ),
     # XML inside JSON (connectors/social_protection.py).
     "embedded-xml-doctype": Wording(

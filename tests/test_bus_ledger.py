@@ -20,7 +20,7 @@ from bus.records import Recorded, State
 from bus.store import migrate
 from bus.tables import delivery_id
 from registry.model import Pattern
-from schemas.identifiers import DossierCode, MessageId, SystemCode
+from schemas.identifiers import DossierCode, MessageId, ServiceCode, SystemCode
 from schemas.message import AttachmentReference
 from schemas.problem import IdempotencyConflict
 from security.evidence.checkpoint import NoteKey
@@ -792,7 +792,8 @@ def test_postgresql_really_waits_for_its_turn(house: House) -> None:
 
 def test_payloads_of_a_time_are_read_without_the_others(house: House) -> None:
     hour = timedelta(hours=1)
-    assert list(house.ledger.bodies_of(["dossier.transfer"], NOON, NOON + hour)) == []
+    transfer = {ServiceCode("dossier.transfer")}
+    assert list(house.ledger.carried(transfer, NOON, NOON + hour)) == []
     for number in range(40):
         # Every fourth was accepted a little before the one that stands before it: writers wait for one another.
         moment = NOON + number * hour - (2 * hour / 60 if number % 4 == 0 else 0 * hour)
@@ -800,13 +801,13 @@ def test_payloads_of_a_time_are_read_without_the_others(house: House) -> None:
         house.ledger.settle(house.end(house.claim(moment)[0], State.DELIVERED, now=moment))
 
     def read(first: float, last: float, *services: str) -> list[int]:
-        services = services or ("dossier.note", "dossier.transfer")
-        return [int(body) for _, body in house.ledger.bodies_of(services, NOON + first * hour, NOON + last * hour)]
+        wanted = {ServiceCode(code) for code in services or ("dossier.note", "dossier.transfer")}
+        found = house.ledger.carried(wanted, NOON + first * hour, NOON + last * hour)
+        return [int(one.body or b"-1") for one in found]
 
     assert read(-1, 100) == list(range(40))
     assert read(3, 8) == [3, 4, 5, 6, 7, 8]
     assert read(4, 8) == [5, 6, 7, 8]
     assert (read(-9, -1), read(50, 60), read(3, 8, "dossier.note")) == ([], [], [])
-    assert [moment for moment, _ in house.ledger.bodies_of(["dossier.transfer"], NOON + hour, NOON + 2 * hour)] == [
-        NOON + hour
-    ]
+    (one,) = house.ledger.carried(transfer, NOON + hour, NOON + 2 * hour)
+    assert (one.received_at, one.receiver) == (NOON + hour, RECEIVER)

@@ -343,3 +343,29 @@ def test_whatever_passes_is_covered_by_its_grant_and_whatever_is_covered_passes(
     else:
         assert covers(permission.grant)
         assert [code for code, _ in permission.routes] == receivers
+
+
+# A system that is there for some services
+
+KIOSK = System(code=SystemCode("H99.15.01/kiosk-01"), name="Kiosk", sends_only=True, sends=(TRANSFER,))
+
+
+@pytest.mark.parametrize("system", [KIOSK.code, SystemCode("H99.15/mot-cua"), SystemCode("H99.15.01/la"), None])
+def test_a_system_sends_what_it_is_there_for(system: SystemCode | None) -> None:
+    directory = Directory([*MEMBERS, KIOSK, grant("own", ONE_STOP)])
+    assert decide(replace(REQUEST, system=system), directory, lambda _: Usage(), NOW).grant.id == "own"
+
+
+def test_a_system_sends_nothing_else_whatever_its_agency_may() -> None:
+    directory = Directory([*MEMBERS, KIOSK, grant("own", ONE_STOP), grant("more", ONE_STOP, LOOKUP)])
+    request = replace(REQUEST, service=LOOKUP)
+    assert decide(request, directory, lambda _: Usage(), NOW).grant.id == "more"
+    with pytest.raises(NotPermitted) as caught:
+        decide(replace(request, system=KIOSK.code), directory, lambda _: Usage(), NOW)
+    assert caught.value.reason == "service-not-of-system"
+
+
+def test_being_there_for_a_service_is_no_grant() -> None:
+    with pytest.raises(NotPermitted) as caught:
+        decide(replace(REQUEST, system=KIOSK.code), Directory([*MEMBERS, KIOSK]), lambda _: Usage(), NOW)
+    assert caught.value.reason == "no-grant"

@@ -15,7 +15,7 @@ from sqlalchemy import create_engine
 from registry.changes import plan_changes
 from registry.contract import Contract
 from registry.directory import Directory
-from registry.dossier_view import MAX_ITEMS, DossierFact, DossierReader, Heard
+from registry.dossier_view import DossierFact, DossierReader, Heard
 from registry.manifests import document_of, parse_manifest, plan
 from registry.model import (
     Agency,
@@ -31,6 +31,7 @@ from registry.model import (
 from registry.store import RegistryStore, metadata
 from schemas.identifiers import AgencyCode, DossierCode, ServiceCode
 from schemas.moment import VIETNAM
+from schemas.places import MAX_ITEMS
 from schemas.problem import Malformed
 
 ROOT = Path(__file__).resolve().parent.parent

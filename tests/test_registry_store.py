@@ -74,7 +74,7 @@ def full_registry() -> list[Entry]:
             speaks_for_children=True,
             client_secret_hash="$argon2id$x",
         ),
-        System(code=SystemCode("H99.15/cu"), name="Cũ", sends_only=True, suspended=True),
+        System(code=SystemCode("H99.15/cu"), name="Cũ", sends_only=True, sends=(BIRTH,), suspended=True),
         Service(
             code=BIRTH,
             version=1,
@@ -271,6 +271,7 @@ OTHER = Agency(code=AgencyCode("H99.16"), name="Sở Thử", parent=PROVINCE)
         (replace(SYSTEM, code=SystemCode("G99.9/x")), "/System/G99.9~1x/code"),
         (replace(SYSTEM, mode=DeliveryMode.PUSH, sends_only=False, receives=(BIRTH,)), "/System/H99.15~1moi/endpoint"),
         (replace(SYSTEM, receives=(NOTHING,)), "/System/H99.15~1moi/receives/0"),
+        (replace(SYSTEM, sends=(NOTHING,)), "/System/H99.15~1moi/sends/0"),
         (replace(SYSTEM, sends_only=False, receives=(BIRTH,)), "/System/H99.15~1mot-cua/receives/0"),
         (
             replace(SYSTEM, certificates=HELD[2].certificates[:1]),  # type: ignore[union-attr]

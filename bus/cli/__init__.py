@@ -53,6 +53,8 @@ _COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "trace": ("bus.cli.tracing:trace", "Tell the story of a message or a dossier."),
         "stats": ("bus.cli.stats:stats", "What units did with their dossiers in a time."),
         "payments": ("bus.cli.payments:payments", "A day's payments here and at the platform."),
+        "petitions": ("bus.cli.petitions:petitions", "Petitions, the same ones together, and their clocks."),
+        "ratings": ("bus.cli.ratings:ratings", "What people said of dossiers' handling in a month."),
         "replay": ("bus.cli.replaying:replay", "List dead letters and send them again."),
         "process": ("bus.cli.processes:process", "Long flows: which there are, where each stands."),
         "evidence": ("bus.cli.proving:evidence", "Export and verify proof of what happened."),

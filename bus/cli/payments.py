@@ -32,6 +32,7 @@ from connectors.payment_books import (
     write_day,
 )
 from schemas.codec import read_json
+from schemas.identifiers import ServiceCode
 from schemas.problem import Malformed
 from schemas.text import format_dong, in_thousands
 
@@ -126,13 +127,14 @@ def _text(file: BinaryIO) -> str:
 
 
 def _messages(bus: Bus, services: tuple[str, ...], start: datetime) -> Iterator[tuple[datetime, Mapping[str, Any]]]:
-    for accepted_at, body in bus.ledger.bodies_of(services, start - _ASKED_BEFORE, start + _TOLD_LATER):
+    wanted = {ServiceCode(code) for code in services}
+    for carried in bus.ledger.carried(wanted, start - _ASKED_BEFORE, start + _TOLD_LATER):
         try:
-            document = read_json(body)
+            document = None if carried.body is None else read_json(carried.body)
         except Malformed:
             continue
         if isinstance(document, Mapping):
-            yield accepted_at, document
+            yield carried.received_at, document
 
 
 def _rows(lines: Iterable[Line], books: Books) -> Iterator[Row]:

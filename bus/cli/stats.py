@@ -55,7 +55,7 @@ def stats(
       lgsp stats --from 2026-01-01 --until 2026-06-30 --csv
       lgsp stats --unit H99.15 --missing
     """
-    start, end = _period(month, since, until)
+    start, end = period_of(month, since, until)
     with opened_bus(session_of(context)) as bus:
         rows = bus.ledger.milestones(start, end)
         most = _MOST_LISTED if missing else 0
@@ -70,7 +70,7 @@ def stats(
             console().print(_table(bus, found, start, end))
 
 
-def _period(month: str | None, since: str | None, until: str | None) -> tuple[datetime, datetime]:
+def period_of(month: str | None, since: str | None, until: str | None) -> tuple[datetime, datetime]:
     """Midnight of the first day, midnight after the last."""
     if month and (since or until):
         fail("Name a month, or a first and a last day.", REFUSED)
@@ -103,7 +103,7 @@ def midnight(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=VIETNAM)
 
 
-def _name(bus: Bus, unit: str) -> str:
+def name_of(bus: Bus, unit: str) -> str:
     agency = bus.directory.current().agency(unit)
     return printable(agency.name) if agency else ""
 
@@ -117,7 +117,7 @@ def _csv(bus: Bus, found: Statistics) -> str:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["unit", "name", *_COLUMNS])
     for figures in found.units:
-        writer.writerow([figures.unit, _name(bus, figures.unit), *_written(_values(figures))])
+        writer.writerow([figures.unit, name_of(bus, figures.unit), *_written(_values(figures))])
     return file.getvalue()
 
 
@@ -132,7 +132,7 @@ def _table(bus: Bus, found: Statistics, start: datetime, end: datetime) -> Table
     for heading in _COLUMNS.values():
         table.add_column(heading, justify="right")
     for figures in found.units:
-        table.add_row(f"{figures.unit} {_name(bus, figures.unit)}".strip(), *_written(_values(figures)))
+        table.add_row(f"{figures.unit} {name_of(bus, figures.unit)}".strip(), *_written(_values(figures)))
     table.add_section()
     table.add_row("all units", *_written(_values(found.total)), style="bold")
     return table
@@ -144,7 +144,7 @@ def _document(bus: Bus, found: Statistics, start: datetime, end: datetime) -> di
         "from": f"{start:%Y-%m-%d}",
         "until": f"{last:%Y-%m-%d}",
         "units": [
-            {"unit": figures.unit, "name": _name(bus, figures.unit)} | _figures(figures) for figures in found.units
+            {"unit": figures.unit, "name": name_of(bus, figures.unit)} | _figures(figures) for figures in found.units
         ],
         "total": _figures(found.total),
     }

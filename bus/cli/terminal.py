@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import pwd
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,6 +17,7 @@ from rich.console import Console
 from bus.cli import Session
 from schemas.moment import VIETNAM
 from schemas.problem import Language
+from schemas.procedures import plain_cell
 from schemas.reasons import REASONS
 
 
@@ -26,6 +29,15 @@ def console(*, stderr: bool = False) -> Console:
 
 def print_json(value: Any) -> None:
     click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def print_csv(headings: Sequence[str], rows: Iterable[Sequence[str | int]]) -> None:
+    """RFC 4180 with plain line ends. No cell runs as a formula: most of what is in them others wrote."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(headings)
+    writer.writerows([plain_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    click.echo(file.getvalue(), nl=False)
 
 
 def session_of(context: click.Context) -> Session:

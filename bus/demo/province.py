@@ -10,11 +10,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from bus.assembly import Bus, open_bus
 from bus.registration import plan_registration
@@ -32,6 +33,8 @@ from security.tokens import hash_secret, new_secret, verify_secret
 SIGNING = (SystemCode("G99/cong-dvc"), SystemCode("H99.15/mot-cua"), SystemCode("H99.20/van-thu"))
 #: A member that does not sign yet: it earns a token with its client secret.
 WITHOUT_KEY = SystemCode("H99.15/bao-cao")
+#: The device at the ward's counter, which cannot sign either.
+KIOSK = SystemCode("H99.20/kiosk-01")
 #: Sealed secret → twin that it logs in to; a second one is what that partner logs in to the bus with.
 _SECRETS = {
     "national-portal": "national_portal national_portal_inbound",
@@ -55,6 +58,7 @@ _SECRETS = {
     "residence": "residence",
     "health-card": "health_card",
     "tax": "tax",
+    "petition": "petition",
 }
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 20.0
@@ -86,6 +90,15 @@ class Province:
         key = SigningKey.load(self.members_folder / f"{file_name(system)}.pem")
         return AgencyClient(self.bus_url, key, system=system, bus_keys=self.bus.ring.public_jwks())
 
+    def from_device(self, system: SystemCode, service: str, receiver: str, payload: Any, message_id: str) -> Any:
+        """What a device does that cannot sign: a token for its secret, then the message; the receipt's document."""
+        secret = (self.members_folder / f"{file_name(system)}.secret").read_text("ascii")
+        form = {"grant_type": "client_credentials", "client_id": system, "client_secret": secret}
+        token = _posted(f"{self.bus_url}/v1/oauth/token", urlencode(form).encode(), {})["access_token"]
+        facts = {"Lgsp-Service": service, "Lgsp-Receiver": receiver, "Lgsp-Message-Id": message_id}
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}", **facts}
+        return _posted(f"{self.bus_url}/v1/exchange", json.dumps(payload, ensure_ascii=False).encode(), headers)
+
     def sandbox(self, path: str, document: Any = None, *, method: str = "") -> Any:
         """Ask the sandbox's controls: GET, or PUT (another ``method``) when there is something to say."""
         return self.partner(f"/_sandbox{path}", document, method=method)
@@ -101,6 +114,12 @@ class Province:
         )
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
             return json.load(answer)
+
+
+def _posted(url: str, body: bytes, headers: Mapping[str, str]) -> Any:
+    request = urllib.request.Request(url, data=body, headers=dict(headers))  # noqa: S310  # this machine's
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+        return json.load(answer)
 
 
 @contextmanager
@@ -137,7 +156,8 @@ def set_up(settings: Settings) -> Bus:
         on_failure.callback(bus.close)
         credentials = open_credentials(settings.sandbox_credentials_path)
         _register(bus, settings, members)
-        _give_client_secret(bus, members / f"{file_name(WITHOUT_KEY)}.secret")
+        for system in (WITHOUT_KEY, KIOSK):
+            _give_client_secret(bus, system, members / f"{file_name(system)}.secret")
         for name, twins in _SECRETS.items():
             secret = "\n".join(credentials[twin] for twin in twins.split()).encode()
             bus.registry.put_secret(name, bus.secrets.seal(name, secret), "demo")
@@ -166,9 +186,9 @@ def _make_member_keys(folder: Path, bus_url: str) -> None:
         path.with_suffix(".toml").write_text(profile, encoding="ascii")
 
 
-def _give_client_secret(bus: Bus, path: Path) -> None:
-    """The client secret of the member that cannot sign: a file for the member, a hash for the registry."""
-    held = bus.registry.load().system(WITHOUT_KEY)
+def _give_client_secret(bus: Bus, system: SystemCode, path: Path) -> None:
+    """The client secret of a member that cannot sign: a file for the member, a hash for the registry."""
+    held = bus.registry.load().system(system)
     if held is None:
         raise ProvinceFailed("the registry of the demonstration is not complete")
     if path.exists() and verify_secret(held.client_secret_hash, path.read_text("ascii")):

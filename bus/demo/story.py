@@ -20,14 +20,18 @@ from typing import Any, NamedTuple
 
 from uuid6 import uuid7
 
-from bus.demo.province import Province
+from bus.demo.province import KIOSK, Province
+from bus.logs import no_logs
+from bus.petitions import StandingGroup, petition_book
 from bus.processes.journal import Journal
-from bus.records import State
+from bus.records import ExchangeRecord, State
 from connectors.client import AgencyClient
 from schemas.identifiers import DossierCode, MessageId, SystemCode
 from schemas.message import Receipt, sha256_hex
 from schemas.moment import VIETNAM, utc_now
+from schemas.petitions import Clock
 from schemas.problem import NotIdentified, Problem, SchemaViolation
+from schemas.text import unaccented
 from security.keys import SigningKey
 
 PORTAL = SystemCode("G99/cong-dvc")
@@ -38,6 +42,11 @@ _VERIFIER = Path(__file__).parent.parent.parent / "security" / "verifier.py"
 _DOCUMENT = Path(__file__).parent.parent.parent / "schemas" / "partners" / "edoc" / "document.example.xml"
 _BIRTH = Path(__file__).parent.parent.parent / "schemas" / "partners" / "civil_status" / "joint-register.example.json"
 _EXAMPLE = Path(__file__).parent.parent.parent / "schemas" / "examples" / "dossier.json"
+#: What the mother complains of, by the portal and by SMS.
+_PETITION = (
+    "Tôi đã nộp hồ sơ đăng ký khai sinh cho con và nộp đủ lệ phí, giấy hẹn trả kết quả đã qua mà bưu điện vẫn chưa "
+    "phát giấy khai sinh. Đề nghị Trung tâm kiểm tra và trả lời cho gia đình."
+)
 #: Nothing in the story should take longer than this, even on a busy laptop.
 _PATIENCE_SECONDS = 60.0
 
@@ -102,6 +111,9 @@ class Story:
                    "Một văn bản qua trục liên thông tới hai cơ quan, mỗi nơi một trạng thái"), self.send_document),
             (Title("The post is to bring the certificate home, and the mother is told by SMS",
                    "Bưu điện nhận phát giấy khai sinh, nhắn tin SMS cho người mẹ"), self.send_home),
+            (Title("A rating at a kiosk; a petition by portal and SMS is one case, and gets its answer",
+                   "Đánh giá tại kiosk; phản ánh gửi qua Cổng và SMS là một vụ việc, và được trả lời"),
+             self.rate_and_petition),
             (Title("An answer is lost on the way: the portal gets the dossier twice and keeps one",
                    "Mất phản hồi giữa đường: Cổng nhận hai lần, chỉ giữ một hồ sơ"), self.lose_an_answer),
             (Title("The portal is down: messages wait, it returns, they drain",
@@ -282,6 +294,60 @@ class Story:
         outbox = json.dumps(self._twin("sms")["outbox"])
         self._expect(str(self.dossier) in outbox, "the carrier has the message, and sends none")
 
+    def rate_and_petition(self) -> None:
+        self._rate_at_kiosk()
+        first, second = f"PAKN-{self._today:%y%m%d}-{self._number}", f"H99.15-SMS-{self._today:%y%m%d}-{self._number}"
+        petition = self._petition(first, "DVCQG", _PETITION)
+        inbound = f"{self._province.bus_url}/partners/G99.23/pakn/chuyen"
+        handed = self._province.partner(
+            "/petition/bo/chuyen", {"petition": petition, "to": inbound, "times": 2}, method="POST"
+        )
+        first_answer, second_answer = handed["answers"]
+        self._expect(first_answer["message_id"] == second_answer["message_id"], "both times it is taken, and is one")
+        sms = self._petition(second, "SMS", unaccented(_PETITION)[:160])
+        self._delivered(self._send(self._one_stop, "petition.submit", ["G99.23"], sms))
+        group = self._group_of(first)
+        self._expect({one.code for one in group.group.members} == {first, second}, "both ways are one case")
+        self._expect(len(group.sources) == 2 and group.standing.clock.is_open, "it is open, and its clock runs")
+        self._tell(f"{first} + {second} → {', '.join(group.sources)}")
+        for code in (first, second):
+            answer = {"MaPAKN": code, "TrangThai": "5", "NoiDungTraLoi": "Giấy khai sinh đã được gửi qua bưu điện.",
+                      "NgayTraLoi": f"{utc_now().astimezone(VIETNAM):%Y%m%d%H%M%S}"}  # fmt: skip
+            self._delivered(self._send(self._one_stop, "petition.status", ["G99.23"], answer))
+        told = self._twin("petition")["petitions"]
+        self._expect(all(told[code]["NoiDungTraLoi"] for code in (first, second)), "the national system has the answer")
+        self._expect(self._group_of(first).standing.clock is Clock.ANSWERED_IN_TIME, "it was answered in time")
+        services = [str(record.service) for record in self._province.bus.ledger.of_dossier(self.dossier)]
+        self._expect(services.count("petition.submit") == 2, "the petition came twice by portal and is one message")
+
+    def _rate_at_kiosk(self) -> None:
+        rating = {
+            "MaHoSo": self.dossier, "LoaiDanhGia": "citizen", "NguoiDanhGia": f"kiosk-01/{self._number}",
+            "NoiDungDanhGia": "Thái độ của công chức", "DanhGia": "RẤT HÀI LÒNG",
+            "ThoiGianDanhGia": f"{utc_now().astimezone(VIETNAM):%Y%m%d%H%M%S}",
+        }  # fmt: skip
+        message_id = self._new_message_id()
+        self._province.from_device(KIOSK, "rating.submit", "H99.15", rating, message_id)
+        record = self._province.bus.ledger.find(message_id)
+        if record is None or record.sender_system != KIOSK:
+            raise StepFailed("the kiosk sent the rating as itself")
+        self._delivered(record)
+        self._expect(message_id in self._twin("generic")["arrivals"], "the province's software has the rating")
+
+    def _petition(self, code: str, source: str, text: str) -> dict[str, str]:
+        moment = f"{utc_now().astimezone(VIETNAM):%Y%m%d%H%M%S}"
+        return {"MaPAKN": code, "NguonGui": source, "MaHoSo": self.dossier, "NoiDung": f"{text} {self._number}",
+                "NgayGui": moment, "DonViTiepNhan": "H99.15", "TrangThai": "1"}  # fmt: skip
+
+    def _group_of(self, code: str) -> StandingGroup:
+        bus, since = self._province.bus, self._today - timedelta(days=1)
+        with no_logs():
+            book = petition_book(bus.ledger, bus.directory.current(), since, utc_now().astimezone(VIETNAM).date())
+        for group in book.groups:
+            if any(one.code == code for one in group.group.members):
+                return group
+        raise StepFailed("the petition is in the list")
+
     def lose_an_answer(self) -> None:
         before = self._twin("national_portal")
         self._dial("national_portal", [{"service": "DongBoHoSoMC", "kind": "truncate", "count": 1}])
@@ -423,20 +489,20 @@ class Story:
 
     # ── looking ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _delivered(self, receipt: Receipt, *, retried: bool = False) -> None:
+    def _delivered(self, receipt: Receipt | ExchangeRecord, *, retried: bool = False) -> None:
         self._until(lambda: self._state(receipt) == State.DELIVERED, "the message is delivered")
         self.account.delivered.append(receipt.message_id)
         if retried:
             self._expect(self._attempts(receipt) > 1, "it took more than one attempt")
             self.account.retried.append(receipt.message_id)
 
-    def _state(self, receipt: Receipt) -> State | None:
+    def _state(self, receipt: Receipt | ExchangeRecord) -> State | None:
         """The state that all deliveries of a message share; None while they differ."""
         record = self._province.bus.ledger.find(receipt.message_id)
         states = {delivery.state for delivery in record.deliveries} if record else set()
         return states.pop() if len(states) == 1 else None
 
-    def _attempts(self, receipt: Receipt) -> int:
+    def _attempts(self, receipt: Receipt | ExchangeRecord) -> int:
         record = self._province.bus.ledger.find(receipt.message_id)
         return sum(len(delivery.attempts) for delivery in record.deliveries) if record else 0
 

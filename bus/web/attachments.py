@@ -13,6 +13,7 @@ from bus.attachments import Upload, read_in_chunks
 from bus.web.answers import json_response
 from bus.web.described import Answer, Parameter, describe
 from bus.web.door import identified_caller
+from bus.web.visibility import is_narrowed
 from schemas.problem import Malformed, NotFound, TooLarge
 
 #: RFC 9110, section 14.4, as a client says which part it brings (a request may carry it, section 14.5).
@@ -71,6 +72,8 @@ def attachment_surface(bus: Bus) -> Blueprint:
     def download(sha256: str) -> Response:
         """For the agency that uploaded it and the parties of messages that name it. Ranges are served."""
         principal = identified_caller(bus)
+        if request.method == "GET" and is_narrowed(bus, principal):
+            raise NotFound("attachment-unknown")
         try:
             path = bus.attachments.open(sha256, principal.agency)
         except NotFound:

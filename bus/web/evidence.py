@@ -14,6 +14,7 @@ from bus.web.answers import json_response
 from bus.web.described import Answer, Parameter, describe
 from bus.web.door import identified_caller, is_operator
 from bus.web.exchange import is_party, own_exchange
+from bus.web.visibility import is_narrowed
 from schemas.identifiers import MessageId
 from schemas.message import Principal
 from schemas.problem import Malformed, NotFound
@@ -162,7 +163,7 @@ def _may_read(bus: Bus, principal: Principal, entry: bytes) -> bool:
     facts = json.loads(entry)
     if "message_id" not in facts:
         return False
-    if facts.get("sender") == principal.agency:
+    if facts.get("sender") == principal.agency and not is_narrowed(bus, principal):
         return True
     record = bus.ledger.find(MessageId(facts["message_id"]))
     return record is not None and is_party(bus, principal, record)

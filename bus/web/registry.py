@@ -247,6 +247,7 @@ def _system(bus: Bus, principal: Principal, system: System) -> dict[str, Any]:
     if principal.agency == system.agency or is_operator(bus, principal):
         endpoint = system.endpoint
         shown |= {
+            "sends": list(system.sends),
             "concurrency": system.concurrency,
             "speaks_for_children": system.speaks_for_children,
             "has_client_secret": bool(system.client_secret_hash),

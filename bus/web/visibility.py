@@ -10,6 +10,12 @@ from schemas.message import Principal
 from schemas.problem import Malformed
 
 
+def is_narrowed(bus: Bus, principal: Principal) -> bool:
+    """Is the caller's system there to send some services only? Then what its agency may read is not for it."""
+    system = bus.directory.current().system(principal.system)
+    return system is not None and bool(system.sends)
+
+
 def sees(bus: Bus, principal: Principal, service: Service) -> bool:
     return service.stage is not Stage.DRAFT or service.owner == principal.agency or is_operator(bus, principal)
 

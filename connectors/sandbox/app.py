@@ -35,6 +35,7 @@ from connectors.sandbox import (
     one_stop,
     paygov,
     payment,
+    petition,
     population,
     post,
     residence,
@@ -126,6 +127,9 @@ def create_sandbox(config: SandboxConfig) -> Flask:
         post.NAME: post.PostTwin(dial, credentials["post"], config.session_seconds, config.wording.get("post")),
         land.NAME: land.LandTwin(dial, credentials["land"], config.session_seconds, config.wording.get("land")),
         payment.NAME: payment.PaymentTwin(dial, credentials["payment"], config.wording.get("payment")),
+        petition.NAME: petition.PetitionTwin(
+            dial, credentials["petition"], config.session_seconds, config.wording.get("petition")
+        ),
         driver_licence.NAME: driver_licence.DriverLicenceTwin(
             dial, credentials["driver_licence"], config.session_seconds, config.wording.get("driver_licence")
         ),

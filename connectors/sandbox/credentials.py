@@ -39,6 +39,7 @@ NAMES = {
     "residence": "truc-lgsp",
     "health_card": "truc-lgsp",
     "tax": "truc-lgsp",
+    "petition": "truc-lgsp",
 }
 #: Twins that want more than a name and a password: what their random parts are called.
 PARTS = {
@@ -50,6 +51,7 @@ PARTS = {
     "residence": ("secret", "callback"),
     "health_card": ("secret", "callback"),
     "tax": ("secret", "callback"),
+    "petition": ("secret", "callback"),
 }
 
 
