@@ -25,6 +25,7 @@ from connectors.table import build_connectors, build_receivers
 from registry.directory import LiveDirectory
 from registry.store import RegistryStore
 from schemas.identifiers import SystemCode
+from schemas.moment import utc_now
 from security.evidence.checkpoint import Checkpoint, NoteKey
 from security.evidence.log import EvidenceLog
 from security.identity import Identification
@@ -64,6 +65,8 @@ class Bus:
     connector_secrets: Callable[[str], bytes | None]
     #: Makes a deliverer that hands its settlements to ``settle``.
     delivery: Callable[[Callable[[Settlement], object]], Delivery]
+    #: What deliveries are due by. Whoever moves it on need not wait for the next attempt.
+    clock: Callable[[], datetime]
 
     def seal_evidence(self, now: datetime) -> Checkpoint | None:
         """Sign a new checkpoint over the evidence log if it has grown."""
@@ -77,8 +80,9 @@ class Bus:
         self.store.close()
 
 
-def open_bus(settings: Settings, apart: Apart = call_here) -> Bus:
-    """The bus of an initialised home folder. ``apart`` is where transactions run. Raises NotInitialised."""
+def open_bus(settings: Settings, apart: Apart = call_here, clock: Callable[[], datetime] = utc_now) -> Bus:
+    """The bus of an initialised home folder. ``apart`` is where transactions run, ``clock`` says which deliveries are
+    due. Raises NotInitialised."""
     system = SystemCode(settings.system)
     try:
         ring = KeyRing(settings.ring_folder, system)
@@ -132,6 +136,7 @@ def open_bus(settings: Settings, apart: Apart = call_here) -> Bus:
             evidence=evidence,
             settle=settle,
             clock_skew_seconds=settings.clock_skew_seconds,
+            clock=clock,
         )
 
     calls = Calls(
@@ -160,6 +165,7 @@ def open_bus(settings: Settings, apart: Apart = call_here) -> Bus:
         receivers=build_receivers(),
         connector_secrets=connector_secrets,
         delivery=delivery,
+        clock=clock,
     )
 
 

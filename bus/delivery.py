@@ -58,6 +58,7 @@ class Delivery:
         evidence: EvidenceWriter,
         settle: Callable[[Settlement], object],
         clock_skew_seconds: int = 300,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._directory = directory
         self._connectors = connectors
@@ -66,6 +67,7 @@ class Delivery:
         self._evidence = evidence
         self._settle = settle
         self._clock_skew_seconds = clock_skew_seconds
+        self._clock = clock
 
     def deliver(self, claim: Claim) -> Outcome:
         """Steps 7 and 8 for a claimed delivery whose place in the bulkhead is taken: call the receiver, write how it
@@ -116,7 +118,7 @@ class Delivery:
             service.retry if service else RetryPolicy(),
             tries=claim.attempt - claim.attempts_before,
             since=claim.retry_since,
-            now=utc_now(),
+            now=self._clock(),
             random=random,
         )
 

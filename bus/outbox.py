@@ -42,6 +42,7 @@ class Relay:
         start: Callable[[Claim], object],
         most_at_once: int,
         poll_seconds: float,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._broker = broker
         self._directory = directory
@@ -49,6 +50,7 @@ class Relay:
         self._start = start
         self._most_at_once = most_at_once
         self._poll_seconds = poll_seconds
+        self._clock = clock
         self._mutex = threading.Lock()
         self._settled: list[Settlement] = []
         self._in_flight: set[tuple[int, int]] = set()
@@ -95,7 +97,7 @@ class Relay:
 
     def _turn(self) -> int:
         """One transaction, if there is anything to write or claim; returns how much was done."""
-        now = utc_now()
+        now = self._clock()
         with self._mutex:
             settled, self._settled = self._settled, []
         places = {} if self._stopping.is_set() else self._places(now)

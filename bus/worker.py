@@ -34,6 +34,7 @@ class Worker:
             start=lambda claim: self._pool.start(claim, self._relay.in_flight),
             most_at_once=settings.deliveries_at_once,
             poll_seconds=settings.poll_seconds,
+            clock=bus.clock,
         )
         self._delivery = bus.delivery(self._relay.settle)
         self._move = _moving(bus)

@@ -10,9 +10,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -26,6 +27,7 @@ from connectors.sandbox.credentials import open_credentials
 from registry.changes import plan_changes
 from registry.manifests import read_manifests
 from schemas.identifiers import SystemCode
+from schemas.moment import utc_now
 from security.keys import SigningKey
 from security.tokens import hash_secret, new_secret, verify_secret
 
@@ -146,12 +148,15 @@ def running_province(settings: Settings) -> Iterator[Province]:
         yield province
 
 
-def set_up(settings: Settings) -> Bus:
-    """Keys, registry and secrets of the province, and its bus, of which no process runs yet. Again is harmless."""
+def set_up(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Bus:
+    """Keys, registry and secrets of the province, and its bus, of which no process runs yet. Again is harmless.
+
+    ``clock`` says which deliveries are due (:func:`bus.assembly.open_bus`).
+    """
     members = members_folder(settings)
     initialise(settings)
     _make_member_keys(members, settings.public_url)
-    bus = open_bus(settings)
+    bus = open_bus(settings, clock=clock)
     with ExitStack() as on_failure:
         on_failure.callback(bus.close)
         credentials = open_credentials(settings.sandbox_credentials_path)

@@ -23,7 +23,7 @@ from schemas.moment import VIETNAM, utc_now
 
 NAME = "national_portal_2025"
 #: Names dossiers after their codes, so that a sandbox that was reset gives the same ids out.
-_IDS = uuid.UUID("0b0d2f86-0f3f-5d0a-8f10-4f2c1ac94f25")
+IDS = uuid.UUID("0b0d2f86-0f3f-5d0a-8f10-4f2c1ac94f25")
 MOMENT = re.compile(r"20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]\.[0-9]{3}")
 MANDATORY = ("MaHoSo", "MaTTHC", "ChuHoSo", "LoaiDoiTuong", "MaDonViTiepNhan")
 #: Statuses that may bring fees and results with them.
@@ -121,7 +121,7 @@ class NationalPortal2025Twin:
         digest = hashlib.sha256(file.read()).hexdigest()
         with self._lock:
             self._files[digest] = str(file.filename)
-        return self._done([{"IdTepTin": str(uuid.uuid5(_IDS, digest)), "HashTepTin": digest}])
+        return self._done([{"IdTepTin": str(uuid.uuid5(IDS, digest)), "HashTepTin": digest}])
 
     def _create(self) -> Response:
         dossier = request.get_json(silent=True, force=True)
@@ -135,7 +135,7 @@ class NationalPortal2025Twin:
             if code in self._dossiers:
                 self._duplicates += 1
                 return _answer("-3", self.wording["exists"])
-            identity = str(uuid.uuid5(_IDS, code))
+            identity = str(uuid.uuid5(IDS, code))
             self._dossiers[code] = {**dossier, "IdHoSo": identity}
         return self._done({"IdHoSo": identity})
 

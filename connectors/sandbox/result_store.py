@@ -59,7 +59,7 @@ class ResultStoreTwin:
 
     def state(self) -> Mapping[str, Any]:
         with self._lock:
-            return {"questions": len(self._asked), "files": self._files, "logins": self.sessions.issued}
+            return {"questions": len(self._asked), "read": self._files, "logins": self.sessions.issued}
 
     def reset(self) -> None:
         with self._lock:
