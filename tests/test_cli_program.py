@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
@@ -155,3 +156,16 @@ def test_the_list_of_the_sandbox_names_every_twin_and_says_what_it_is(tmp_path: 
     assert [name for name in twins if name not in shown] == []
     assert "Twin of the business registry: tokens" in shown
     assert "vietnam.md" not in shown
+    assert "duplicate-dossier     Hồ sơ đã tồn tại" in shown
+    assert "POST /one_stop/profile" in shown
+    assert "curl -X PUT http://127.0.0.1:8090/_sandbox/national_portal/faults -d '[{" in shown
+
+
+def test_one_twin_can_be_listed_and_one_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
+    told = json.loads(lgsp_process("sandbox", "--list", "--json", "post", cwd=tmp_path).stdout)
+    assert list(told["about"]) == ["post"]
+    assert told["about"]["post"]["presets"]["tracking-gap"]["call"][0] == "/_sandbox/post/events"
+    refused = lgsp_process("sandbox", "--list", "buu-dien", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "No such twin: buu-dien. There are national_portal," in refused.stderr
+    assert list(tmp_path.iterdir()) == []

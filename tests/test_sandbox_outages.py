@@ -10,14 +10,15 @@ same examples are sent twice, once in peace, and the two states are compared but
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from typing import Any
 import pytest
 import uuid6
 import yaml
-from flask import Flask
+from flask import Flask, Response
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from bus.assembly import MembersAndBus
@@ -35,13 +36,15 @@ from bus.records import State
 from bus.settings import load_settings
 from bus.web.app import create_app
 from bus.worker import Worker
-from connectors.sandbox import national_portal_2025
+from connectors.sandbox import national_portal_2025, population
+from connectors.sandbox.about import presets_of
 from connectors.sandbox.app import Sandbox, SandboxConfig, create_sandbox
-from connectors.sandbox.faults import Fault
+from connectors.sandbox.faults import Fault, read_faults
 from registry.model import DeliveryMode, Pattern, Service
 from schemas.identifiers import AgencyCode, MessageId, ServiceCode
 from schemas.message import Envelope, Grade
 from schemas.moment import utc_now
+from schemas.problem import Problem
 from security.keys import SigningKey
 from tests.bus_world import Answer, World, ask
 from tests.loopback import QuietHandler, closed_port, serving
@@ -70,6 +73,8 @@ AFTERWARDS = {"payment.init": ("payment/pay", {"MaThamChieu": PAYMENT["MaThamChi
 WITHOUT_KEY = {
     "national_portal_2025": ("numbers", "A repeated `dossier.number` leaves an unused number behind."),
 }
+#: Named faults of carriers that the demonstration's province has no contract with.
+ELSEWHERE = {("sms", "unapproved-template"), ("sms", "token-expired")}
 #: Counters in twins' states that a repeat may move. All else is an effect.
 REPEATS = frozenset(
     {
@@ -167,8 +172,10 @@ def numbered(example: bytes, number: int) -> bytes:
 def created_in_2025(example: bytes, number: int) -> bytes:
     """The portal of 2025 takes progress of the dossiers that it has created, by the id that it gave them."""
     text = numbered(example, number)
-    code = json.loads(text)[0]["MaHoSo"]
-    created = uuid.uuid5(national_portal_2025.IDS, code)
+    rows = json.loads(text)
+    if not isinstance(rows, list):
+        return text
+    created = uuid.uuid5(national_portal_2025.IDS, rows[0]["MaHoSo"])
     return re.sub(rb"[0-9a-f]{8}-[0-9a-f-]{27}", str(created).encode(), text)
 
 
@@ -195,6 +202,8 @@ class Stage:
     server: BaseWSGIServer | None = None
     thread: threading.Thread | None = None
     calm: dict[str, Any] = field(default_factory=dict)
+    #: What the twins have answered.
+    said: list[str] = field(default_factory=list)
 
     @property
     def sandbox(self) -> Sandbox:
@@ -350,6 +359,12 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
                 for system in SIGNING
             },
         )
+
+        def listen(answer: Response) -> Response:
+            stage.said.append(html.unescape(answer.get_data(as_text=True)))
+            return answer
+
+        app.after_request(listen)
         stack.callback(stage.switch_off)
         stack.callback(stage.sandbox.close)
         stack.enter_context(delivering(stage))
@@ -560,6 +575,35 @@ def answered(stage: Stage, exchange: Exchange, question: Question) -> Answer:
         path, document = AFTERWARDS[service]
         stage.control("POST", path, json.dumps(document))
     return answer
+
+
+@pytest.mark.parametrize("twin", TWINS, indirect=True)
+def test_every_named_fault_of_a_twin_happens_to_what_the_bus_sends_and_says_its_words(stage: Stage, twin: str) -> None:
+    texts = getattr(stage.sandbox.twins[twin], "wording", {})
+    for name, preset in presets_of(twin).items():
+        if not preset.fault or (twin, name) in ELSEWHERE:
+            continue
+        fault = replace(read_faults([{"name": name, "count": 1}], presets_of(twin))[0], seconds=0)
+        stage.faults(twin, fault)
+        stage.said.clear()
+        disturb(stage, twin, lambda: stage.sandbox.dial.shown()[twin][0]["count"] == 0)
+        assert stage.sandbox.dial.shown()[twin][0]["count"] == 0, f"{name} did not happen"
+        if fault.kind == "error" and fault.code != population.NOBODY:
+            words = json.dumps(texts.get(fault.wording, fault.message), ensure_ascii=False)[1:-1]
+            assert any(words in said for said in stage.said), (name, stage.said)
+
+
+def disturb(stage: Stage, twin: str, happened: Callable[[], bool]) -> None:
+    """Send one of each service until the fault has happened."""
+    for errand in errands(stage, twin, Pattern.ONE_WAY) + errands(stage, twin, Pattern.REQUEST_REPLY):
+        acceptance = stage.accept(errand, PREPARED.get(twin, numbered)(errand.payload(0), 0))
+        if errand.service.pattern is Pattern.ONE_WAY:
+            stage.drain([acceptance.message.manifest.message_id])
+        else:
+            with suppress(Problem):
+                stage.world.bus.calls.answer(acceptance)
+        if happened():
+            return
 
 
 @contextmanager

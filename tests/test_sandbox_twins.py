@@ -15,10 +15,11 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from connectors.sandbox.about import presets_of
 from connectors.sandbox.app import Sandbox, SandboxConfig, create_sandbox
 from connectors.sandbox.credentials import open_credentials
-from connectors.sandbox.faults import Dial, Fault
-from tests.connector_contract import dossier
+from connectors.sandbox.faults import Dial, Fault, caller
+from tests.connector_contract import dossier, parcel_of
 
 
 @pytest.fixture
@@ -208,3 +209,96 @@ def test_the_plain_receiver_counts_repeats_and_conflicts(partner: FlaskClient) -
     state = partner.get("/_sandbox/generic/state").get_json()
     assert (state["received"], state["duplicates"], state["conflicts"]) == (2, 1, 1)
     assert partner.post("/generic/a", headers={"Authorization": "Bearer wrong"}).status_code == 401
+
+
+#: What vietnam.md 6.2 asks each system to offer, by the names it has here. Stalls and cut answers are kinds.
+ASKED_FOR = {
+    "national_portal": ("generic-error minus-three duplicate-dossier unknown-procedure session-expired slow cut"),
+    "civil_status": (
+        "authentication address-refused unknown-agency unknown-province incomplete not-found wrong-type data-incorrect"
+    ),
+    "criminal_record": "refused vneid-error vneid-interrupted",
+    "social_insurance": "error-code no-number",
+    "business_registry": "not-found window-too-wide",
+    "population": "fault authentication not-found stall",
+    "payment": "cancelled wrong-digest duplicate-reference amount-mismatch pending notice-twice notice-first",
+    "post": "refused unknown-customer tracking-gap",
+    "edoc": "missing out-of-range mismatch wrong-type no-edxml locked file-too-large",
+    "sms": "unknown-user unapproved-template token-expired",
+    "zalo": "unknown-user unapproved-template token-expired",
+    "land": "refused callback-twice",
+}
+
+
+@pytest.mark.parametrize("twin", ASKED_FOR)
+def test_a_twin_offers_the_failures_of_its_system_by_name(twin: str) -> None:
+    assert set(ASKED_FOR[twin].split()) <= presets_of(twin).keys()
+
+
+def test_every_twin_names_faults_that_can_be_set_and_texts_that_are_there(app: Flask, partner: FlaskClient) -> None:
+    for name, twin in app.extensions["sandbox"].twins.items():
+        presets = presets_of(name)
+        assert presets, name
+        texts = getattr(twin, "wording", {})
+        for each, preset in presets.items():
+            assert bool(preset.fault) + bool(preset.call) + bool(preset.by) == 1, (name, each)
+            assert preset.fault.get("wording", "") in {"", *texts}, (name, each)
+            if preset.fault:
+                assert partner.put(f"/_sandbox/{name}/faults", json=[{"name": each}]).status_code == 200, (name, each)
+            if preset.call:
+                assert partner.post(preset.call[0], json=preset.call[1]).status_code in (200, 400), (name, each)
+        partner.put(f"/_sandbox/{name}/faults", json=[])
+
+
+def test_a_named_fault_speaks_the_twin_s_text_as_it_is_now_and_takes_wishes(app: Flask, partner: FlaskClient) -> None:
+    headers = {"session": portal_session(app, partner)}
+    wish = {"name": "duplicate-dossier", "service": "DongBoHoSoMC", "count": 2, "code": "-7"}
+    assert partner.put("/_sandbox/national_portal/faults", json=[wish]).status_code == 200
+    first = partner.post("/national_portal/add", json=[dossier()], headers=headers).get_json()
+    partner.put("/_sandbox/national_portal/wording", json={"exists": "Hồ sơ trùng"})
+    second = partner.post("/national_portal/add", json=[dossier()], headers=headers).get_json()
+    third = partner.post("/national_portal/add", json=[dossier()], headers=headers).get_json()
+    assert first == {"error_code": "-7", "message": "Hồ sơ đã tồn tại"}
+    assert second == {"error_code": "-7", "message": "Hồ sơ trùng"}
+    assert third["error_code"] == "0"
+
+
+def test_a_name_that_the_twin_has_not_is_refused_with_those_that_it_has(partner: FlaskClient) -> None:
+    refused = partner.put("/_sandbox/zalo/faults", json=[{"name": "duplicate-dossier"}])
+    assert refused.status_code == 400
+    assert refused.get_json()["error"] == "name is one of token-expired, unapproved-template, unknown-user"
+    assert partner.put("/_sandbox/payment/faults", json=[{"name": "notice-twice"}]).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "request_facts, named",
+    [
+        ({"json": {"CustomerCode": "HCC-H99"}}, "HCC-H99"),
+        ({"json": {"MaDoiTac": "DT-SANDBOX"}}, "DT-SANDBOX"),
+        ({"headers": {"X-SystemId": "truc-lgsp"}}, "truc-lgsp"),
+        ({"query_string": {"madonvi": "H99"}}, "H99"),
+        ({"headers": {"Lgsp-Manifest": parcel_of("x.y", {}).manifest_jws}}, "H99.15"),
+        ({"headers": {"Lgsp-Manifest": "a.b.c"}}, "*"),
+        ({"data": b"{", "content_type": "application/json"}, "*"),
+        ({"json": [1]}, "*"),
+    ],
+)
+def test_a_fault_finds_its_tenant_where_the_protocol_names_the_caller(request_facts: Any, named: str) -> None:
+    with Flask("x").test_request_context(method="POST", **request_facts):
+        assert caller() == named
+
+
+def test_a_fault_for_one_tenant_leaves_the_others_alone(app: Flask, partner: FlaskClient) -> None:
+    fault = [{"kind": "status", "status": 503, "tenant": "H99.15"}]
+    partner.put("/_sandbox/generic/faults", json=fault)
+    ours = {"Lgsp-Manifest": parcel_of("x.y", {}).manifest_jws}
+    assert partner.post("/generic/in", data=b"x", headers=ours).status_code == 503
+    assert partner.post("/generic/in", data=b"x").status_code == 200
+
+
+def test_a_twin_tells_where_it_answers_and_what_can_go_wrong(partner: FlaskClient) -> None:
+    told = partner.get("/_sandbox/one_stop").get_json()
+    assert "POST /one_stop/profile" in told["calls"]
+    assert told["presets"]["token-expired"]["fault"] == {"kind": "status", "status": 401, "count": 1}
+    assert told["wording"]["again"] == "Hồ sơ đã được tiếp nhận"
+    assert partner.get("/_sandbox/nobody").status_code == 404

@@ -3,6 +3,7 @@
 ::
 
     GET  /_sandbox                        twins, faults that are set, faults that happened
+    GET  /_sandbox/<partner>              what the twin is, its named faults, its texts, faults that are set
     PUT  /_sandbox/<partner>/faults       see faults.py
     GET  /_sandbox/<partner>/state        what the twin has seen
     POST /_sandbox/<partner>/reset        forget it; sessions end too
@@ -14,7 +15,7 @@ It is for one process with threads (its memory is its own) on an address that on
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,6 +47,7 @@ from connectors.sandbox import (
     tax,
     zalo,
 )
+from connectors.sandbox.about import calls_of, presets_of, what
 from connectors.sandbox.credentials import open_credentials
 from connectors.sandbox.faults import Dial, read_faults
 from security.keys import KeyDirectory
@@ -155,8 +157,9 @@ def create_sandbox(config: SandboxConfig) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.config["MAX_CONTENT_LENGTH"] = MAX_CALL_BYTES
     app.extensions["sandbox"] = Sandbox(dial=dial, twins=twins, credentials=credentials)
-    for twin in twins.values():
+    for name, twin in twins.items():
         twin.register(app)
+        dial.word(name, getattr(twin, "wording", {}))
     _add_controls(app, dial, twins)
     return app
 
@@ -170,10 +173,17 @@ def _add_controls(app: Flask, dial: Dial, twins: Mapping[str, Twin]) -> None:
     def listing() -> Response:
         return jsonify({"twins": list(twins), "faults": dial.shown(), "happened": dial.drawn()})
 
+    def shown(partner: str) -> Response:
+        texts = dict(getattr(named(partner), "wording", {}))
+        presets = {name: asdict(preset) for name, preset in presets_of(partner).items()}
+        about: dict[str, Any] = {"twin": partner, "what": what(partner), "calls": calls_of(app, partner)}
+        about |= {"presets": presets, "wording": texts}
+        return jsonify({**about, "faults": dial.shown().get(partner, [])})
+
     def set_faults(partner: str) -> Response | tuple[Response, int]:
         named(partner)
         try:
-            dial.turn(partner, read_faults(request.get_json(silent=True, force=True)))
+            dial.turn(partner, read_faults(request.get_json(silent=True, force=True), presets_of(partner)))
         except (ValueError, TypeError) as error:
             # Testers' own words come back here: the sandbox holds no one's data.
             return jsonify({"error": str(error)}), 400
@@ -199,6 +209,7 @@ def _add_controls(app: Flask, dial: Dial, twins: Mapping[str, Twin]) -> None:
         return jsonify(wording)
 
     app.get("/_sandbox")(listing)
+    app.get("/_sandbox/<partner>")(shown)
     app.put("/_sandbox/<partner>/faults")(set_faults)
     app.get("/_sandbox/<partner>/state")(state)
     app.post("/_sandbox/<partner>/reset")(reset)

@@ -16,7 +16,7 @@ from typing import Any
 
 from flask import Blueprint, Flask, Response, jsonify, make_response, request
 
-from connectors.sandbox.faults import Dial
+from connectors.sandbox.faults import Dial, error
 from connectors.sandbox.sessions import IssuedSessions, same_login
 
 NAME = "business_registry"
@@ -27,6 +27,11 @@ WORDING = {
     "unknown_filing": "Không tìm thấy hồ sơ",
     "window": "Khoảng thời gian tra cứu tối đa 5 ngày",
     "parameters": "Tham số không hợp lệ",
+    "token": "Token không hợp lệ",
+}
+PRESETS = {
+    "not-found": error('Status "0", Không tìm thấy doanh nghiệp', "0", "unknown"),
+    "window-too-wide": error("Khoảng thời gian tra cứu tối đa 5 ngày", "0", "window"),
 }
 #: Invented enterprises with test tax codes (vietnam.md 6.1).
 ENTERPRISES = (
@@ -93,7 +98,7 @@ class BusinessRegistryTwin:
     def _desk(self, operation: str, answer: Any) -> Any:
         def serve() -> Response:
             if not self.sessions.holds_bearer(request.headers.get("Authorization", "")):
-                return make_response(self._no("0", "Token không hợp lệ"), 401)
+                return make_response(self._no("0", self.wording["token"]), 401)
             key = request.headers.get("Idempotency-Key", "")
             with self._lock:
                 self._asked[operation] = self._asked.get(operation, 0) + 1

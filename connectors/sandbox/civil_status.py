@@ -29,7 +29,7 @@ from typing import Any, Final
 from flask import Blueprint, Flask, Response, jsonify, make_response, request
 
 from connectors.sandbox.calling import call_bus
-from connectors.sandbox.faults import Dial
+from connectors.sandbox.faults import Dial, Preset, error
 from connectors.sandbox.sessions import IssuedSessions, same_login
 from schemas.codec import read_xml
 from schemas.date_format import read_date_pattern
@@ -59,6 +59,20 @@ ERRORS: Final = {
     "302": "DATA_TYPE_INVALID",
     "500": "DATA_INCORRECT",
 }
+PRESETS = {
+    "authentication": error("100 AUTHEN_ERROR", "100", message=ERRORS["100"]),
+    "address-refused": error("101 IP_DISALLOWED", "101", message=ERRORS["101"]),
+    "unknown-agency": error("106 AGENCY_ID_INCORRECT", "106", message=ERRORS["106"]),
+    "unknown-province": error("108 PROVINCE_ID_INCORRECT", "108", message=ERRORS["108"]),
+    "incomplete": error("200 RECORD_UNCOMPLETE", "200", message=ERRORS["200"]),
+    "not-found": error("201 RECORD_NOT_FOUND", "201", message=ERRORS["201"]),
+    "wrong-type": error("302 DATA_TYPE_INVALID", "302", message=ERRORS["302"]),
+    "data-incorrect": error("500 DATA_INCORRECT", "500", message=ERRORS["500"]),
+    "suspected-duplicate": error("500, nghi trùng: an officer must confirm (P20)", "500", "duplicate"),
+    "taken-before": error("500, Hồ sơ đã được tiếp nhận", "500", "again"),
+    "number-late": Preset(says="the child's number comes days later (P19)", by="any birth: ask for its result again"),
+    "to-verify": Preset(says="Thông tin cần xác minh (P21)", by="a date of birth that cannot be read"),
+}
 CATALOGUES: Final = {
     1: [{"ma": "VN", "ten": "Việt Nam"}, {"ma": "LA", "ten": "Lào"}],
     2: [{"ma": "VN", "ten": "Việt Nam"}, {"ma": "LA", "ten": "Lào"}],
@@ -75,9 +89,11 @@ DATE, MOMENT = read_date_pattern("dd/MM/yyyy"), read_date_pattern("dd/MM/yyyy HH
 class _No(Exception):
     """The ministry's own "no"."""
 
-    def __init__(self, code: str, text: str = "") -> None:
+    def __init__(self, code: str, text: str = "", missing: str = "") -> None:
         super().__init__(code)
         self.code = code
+        #: The member that is not there, where that is why.
+        self.missing = missing
         self.text = text or ERRORS.get(code, "")
 
 
@@ -186,7 +202,8 @@ class CivilStatusTwin:
                 with self._lock:
                     value = act(question)
             except _No as no:
-                return self._error(no.code, no.text)
+                missing = self.wording["missing"].format(member=no.missing)
+                return self._error(no.code, missing if no.missing else no.text)
             return jsonify({"status": 1, "statusDescription": self.wording["taken"], "value": value})
 
         def serve() -> Response:
@@ -347,7 +364,7 @@ class CivilStatusTwin:
 def _text(question: Mapping[str, Any], member: str) -> str:
     value = question.get(member)
     if not isinstance(value, str) or not value.strip():
-        raise _No("500", WORDING["missing"].format(member=member))
+        raise _No("500", missing=member)
     return value
 
 

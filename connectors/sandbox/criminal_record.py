@@ -27,7 +27,7 @@ from typing import Any, Final
 from flask import Blueprint, Flask, Response, jsonify, make_response, request
 
 from connectors.sandbox.calling import call_bus
-from connectors.sandbox.faults import Dial
+from connectors.sandbox.faults import Dial, error
 from connectors.sandbox.sessions import IssuedSessions, same_login
 from schemas.date_format import read_date_pattern
 from schemas.moment import VIETNAM
@@ -40,6 +40,12 @@ WORDING = {
     "unknown": "Không tìm thấy hồ sơ",
     "token": "Token không hợp lệ",
     "batch": "Quá số lượng bản ghi cho phép",
+}
+PRESETS = {
+    "refused": error('STATUS "0" and a DESCRIPTION', "0", "unknown"),
+    "number-taken": error("Số biên nhận đã tồn tại", "0", "again", service="nhanHoSoDangKy"),
+    "vneid-error": error('VNeID "01"', "01", "batch", service="dongBoTrangThai"),
+    "vneid-interrupted": error('VNeID "03": it may come again', "03", service="dongBoTrangThai"),
 }
 STATUSES: Final = {3: "Sở Tư pháp đã tiếp nhận", 4: "Đang xử lý", 5: "Đã cấp phiếu"}
 #: Mandatory parts of a declaration.

@@ -13,7 +13,7 @@ from typing import Any
 
 from flask import Blueprint, Flask, Response, jsonify, request
 
-from connectors.sandbox.faults import Dial
+from connectors.sandbox.faults import Dial, error
 from connectors.sandbox.sessions import IssuedSessions, same_secret
 
 NAME = "driver_licence"
@@ -23,6 +23,10 @@ WORDING = {
     "parameters": "Tham số không hợp lệ",
     "unknown_service": "Dịch vụ không tồn tại",
     "unknown_document": "Không tìm thấy tài liệu",
+}
+PRESETS = {
+    "session-expired": error("session không hợp lệ, once", "-1", "session", count=1),
+    "no-such-document": error("Không tìm thấy tài liệu", "1", "unknown_document", service="LayTaiLieuHoSo"),
 }
 #: Invented people with test numbers (vietnam.md 6.1).
 PEOPLE = (

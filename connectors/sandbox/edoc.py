@@ -23,7 +23,7 @@ from typing import Any
 
 from flask import Blueprint, Flask, Response, request
 
-from connectors.sandbox.faults import Dial
+from connectors.sandbox.faults import Dial, Preset, error
 from connectors.sandbox.sessions import same_secret
 from schemas.edxml import (
     MAX_FILE_BYTES,
@@ -50,6 +50,20 @@ WORDING = {
     "locked": "Đơn vị nhận đã khóa",
     "unknown": "Không tìm thấy văn bản",
     "doc_id": "quoted",
+}
+PRESETS = {
+    "missing": error("N.: a required field is missing", "N.MessageHeader.Subject", "field", service="sendEdoc"),
+    "out-of-range": error("R.: a field is too long", "R.MessageHeader.Subject", "field", service="sendEdoc"),
+    "mismatch": error(
+        "M.: two fields contradict each other", "M.MessageHeader.DocumentId", "field", service="sendEdoc"
+    ),
+    "wrong-type": error("T.: a field is of another type", "T.MessageHeader.DueDate", "field", service="sendEdoc"),
+    "no-edxml": error("22 Format edXML không đúng chuẩn", "22", "format", service="sendEdoc"),
+    "locked": error("23 Đơn vị nhận đã khóa", "23", "locked", service="sendEdoc"),
+    "file-too-large": error("10 a file over 50 MB", "10", "file", service="sendEdoc"),
+    "busy": error("20: it passes by waiting", "20"),
+    "wrong-key": error("15 Sai SystemId hoặc SecretKey", "15", "login"),
+    "bare-ids": Preset(says="docId without quotes, as the real axis writes it", by='PUT …/wording {"doc_id": "bare"}'),
 }
 #: Invented agencies: code of QĐ 20/2020, code of QCVN 102:2016, name.
 AGENCIES = (

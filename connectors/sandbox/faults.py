@@ -7,7 +7,8 @@
      {"service": "*", "kind": "stall", "seconds": 6, "probability": 0.1}]
 
 The list replaces the one before it; ``[]`` makes the twin well again. The first fault that matches and still has a
-count is the one that happens.
+count is the one that happens. Each twin's own failures have names (:class:`Preset`), and what is said beside a name
+stands above it: ``{"name": "duplicate-dossier", "tenant": "H99", "probability": 0.1}``.
 
 ========== =============================================================================== ==============
 kind       what the caller sees                                                            acted before?
@@ -22,6 +23,8 @@ nonsense   200 and a page of HTML                                               
 ========== =============================================================================== ==============
 
 ``acts`` overrides the last column: a reset *after* the dossier was stored is what makes systems send twice.
+``tenant`` is the caller's code where the partner's protocol names it (``CALLERS``), or the agency that signed the
+message. ``wording`` names a text of the twin's (``PUT …/wording``), so that a changed text is changed everywhere.
 """
 
 from __future__ import annotations
@@ -32,12 +35,27 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from flask import Response, request
 
-KINDS = ("error", "status", "stall", "time-out", "truncate", "reset", "nonsense")
+from schemas.codec import read_json
+from schemas.problem import Problem
+from security.signing import split_compact
+
+#: What the caller sees, by kind.
+KINDS: Mapping[str, str] = {
+    "error": "200 and the partner's own error, with `code` and `message`",
+    "status": "the HTTP status `status`, with Retry-After when `retry_after` is given",
+    "stall": "the right answer, after `seconds`",
+    "time-out": "nothing for `seconds`, then a closed connection",
+    "truncate": "a correct head and half of the body",
+    "reset": "a connection reset",
+    "nonsense": "200 and a page of HTML",
+}
+#: Members, parameters and headers by which partners' protocols name the caller.
+CALLERS = ("madonvi", "CustomerCode", "MaDoiTac", "partnerCode", "MaDonViTiepNhan", "systemid", "X-SystemId")
 ACTING_KINDS = frozenset({"stall", "time-out", "truncate"})
 #: Longest pause a fault may ask for, in seconds: a worker thread hangs for it.
 MAX_SECONDS = 600.0
@@ -58,6 +76,8 @@ class Fault:
     retry_after: int | None = None
     code: str = "-1"
     message: str = "Lỗi hệ thống"
+    #: Name of the twin's text to say instead of ``message``.
+    wording: str = ""
     acts: bool | None = None
 
     @property
@@ -65,16 +85,37 @@ class Fault:
         return self.kind in ACTING_KINDS if self.acts is None else self.acts
 
 
-def read_faults(document: Any) -> list[Fault]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """A failure of one partner under a name: a fault, a call of the sandbox, or what to ask for."""
+
+    #: What the caller sees, in a sentence.
+    says: str
+    #: Members of a :class:`Fault`.
+    fault: Mapping[str, Any] = field(default_factory=dict)
+    #: Path and body of the POST that brings it about.
+    call: tuple[str, Mapping[str, Any] | Sequence[Mapping[str, Any]]] | None = None
+    #: Where neither is needed: the data that do.
+    by: str = ""
+
+
+def error(says: str, code: str = "-1", wording: str = "", **members: Any) -> Preset:
+    """The partner's own error, in the twin's text of that name."""
+    return Preset(says=says, fault={"kind": "error", "code": code, "wording": wording, **members})
+
+
+def read_faults(document: Any, presets: Mapping[str, Preset] | None = None) -> list[Fault]:
     """The faults in a JSON list. Raises ValueError or TypeError naming what is wrong."""
     if not isinstance(document, list):
         raise ValueError("a list of faults is expected")
-    return [_read_fault(item) for item in document]
+    return [_read_fault(item, presets or {}) for item in document]
 
 
-def _read_fault(item: Any) -> Fault:
+def _read_fault(item: Any, presets: Mapping[str, Preset]) -> Fault:
     if not isinstance(item, dict):
         raise ValueError("each fault is an object")
+    if "name" in item:
+        item = {**_preset_fault(item["name"], presets), **{key: value for key, value in item.items() if key != "name"}}
     fault = Fault(**item)
     if fault.kind not in KINDS:
         raise ValueError(f"kind is one of {', '.join(KINDS)}")
@@ -85,12 +126,20 @@ def _read_fault(item: Any) -> Fault:
     return fault
 
 
+def _preset_fault(name: Any, presets: Mapping[str, Preset]) -> Mapping[str, Any]:
+    known = sorted(each for each, preset in presets.items() if preset.fault)
+    if name not in known:
+        raise ValueError(f"name is one of {', '.join(known) or 'none: this twin names no faults'}")
+    return presets[name].fault
+
+
 class Dial:
     """The faults of all twins. Safe under threads; chance comes from a seed, so that a run can be repeated."""
 
     def __init__(self, seed: int = 1) -> None:
         self._faults: dict[str, list[tuple[Fault, int | None]]] = {}
         self._drawn: dict[str, int] = {}
+        self._texts: dict[str, Mapping[str, str]] = {}
         self._random = random.Random(seed)
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -98,6 +147,10 @@ class Dial:
     def turn(self, partner: str, faults: Sequence[Fault]) -> None:
         with self._lock:
             self._faults[partner] = [(fault, fault.count) for fault in faults]
+
+    def word(self, partner: str, texts: Mapping[str, str]) -> None:
+        """What the twin says, by name; it may change later."""
+        self._texts[partner] = texts
 
     def draw(self, partner: str, service: str, tenant: str = "*") -> Fault | None:
         """The fault for this call, if any; one with a count has one less afterwards."""
@@ -139,12 +192,12 @@ class Dial:
     ) -> Response:
         """The answer to one call: what ``act`` answers, or what the dial makes of it. ``error`` words a code and a
         message the way this partner does."""
-        fault = self.draw(partner, service, tenant)
+        fault = self.draw(partner, service, caller() if tenant == "*" else tenant)
         if fault is None:
             return act()
         answer = act() if fault.acts_first else None
         if fault.kind == "error":
-            return error(fault.code, fault.message)
+            return error(fault.code, self._texts.get(partner, {}).get(fault.wording, fault.message))
         if fault.kind == "status":
             return _with_status(fault)
         if fault.kind == "nonsense":
@@ -156,6 +209,20 @@ class Dial:
         if fault.kind == "stall":
             return answer or act()
         return _reset()
+
+
+def caller() -> str:
+    """The code under which the request names its caller; ``*`` when it does not."""
+    signed = request.headers.get("Lgsp-Manifest", "")
+    if signed:
+        try:
+            return str(read_json(split_compact(signed).payload)["sender"])
+        except (Problem, KeyError, TypeError):
+            return "*"
+    given = request.get_json(silent=True)
+    body = given if isinstance(given, dict) else {}
+    named = (request.args.get(name) or request.headers.get(name) or body.get(name) for name in CALLERS)
+    return next((str(code) for code in named if code), "*")
 
 
 def _with_status(fault: Fault) -> Response:

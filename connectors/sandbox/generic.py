@@ -11,7 +11,7 @@ from typing import Any
 from flask import Blueprint, Flask, Response, jsonify, request
 
 from connectors.sandbox import generic_soap
-from connectors.sandbox.faults import Dial
+from connectors.sandbox.faults import Dial, Preset, error
 from connectors.sandbox.sessions import same_secret
 from schemas.message import sha256_hex
 from schemas.moment import utc_now
@@ -25,6 +25,10 @@ NAME = "generic"
 MANIFEST_AGE_SECONDS = 4 * 86_400
 #: Arrivals whose details are kept; counts go on beyond.
 KEPT_ARRIVALS = 10_000
+PRESETS = {
+    "refused": error("422 and a sentence", message="Dữ liệu không hợp lệ"),
+    "busy": Preset(says="429, come back in 30 s", fault={"kind": "status", "status": 429, "retry_after": 30}),
+}
 
 
 class GenericTwin:

@@ -17,7 +17,7 @@ from typing import Any
 
 from flask import Blueprint, Flask, Response, jsonify, make_response, request
 
-from connectors.sandbox.faults import Dial
+from connectors.sandbox.faults import Dial, Preset, error
 from connectors.sandbox.sessions import IssuedSessions, same_secret
 
 NAME = "land"
@@ -39,6 +39,11 @@ WORDING = {
     "missing": "Thiếu trường {member}",
     "proof": "Mã bảo mật không chính xác",
     "token": "Token không hợp lệ",
+}
+PRESETS = {
+    "refused": error("Result false, with a Message", "-1", "unknown"),
+    "number-taken": error("Hồ sơ đã tồn tại", "-1", "exists", service="TiepNhanHoSo"),
+    "callback-twice": Preset(says="the same report twice", by="GET /land/reports/<SoBienNhan>, and post each twice"),
 }
 #: A tax that no 32-bit integer holds (P31).
 TAX = 3_456_789_000

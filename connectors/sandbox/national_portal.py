@@ -24,7 +24,7 @@ from typing import Any
 from flask import Blueprint, Flask, Response, jsonify, request
 
 from connectors.sandbox import national_portal_catalogue as known
-from connectors.sandbox.faults import Dial
+from connectors.sandbox.faults import Dial, Preset, error
 from connectors.sandbox.sessions import IssuedSessions, same_secret
 
 NAME = "national_portal"
@@ -58,6 +58,15 @@ WORDING = {
     "date": "Trường {member} không đúng định dạng yyyyMMddHHmmss",
     "body": "Dữ liệu không hợp lệ",
     "month": "Trường NgayTongHop không đúng định dạng M-yyyy",
+}
+PRESETS = {
+    "generic-error": error("error_code -1 and no more than that", "-1"),
+    "minus-three": error("error_code -3 and no more than that", "-3"),
+    "duplicate-dossier": error("Hồ sơ đã tồn tại", "-3", "exists"),
+    "unknown-procedure": error("Không tìm thấy thủ tục", "-1", "unknown_procedure"),
+    "session-expired": error("session không hợp lệ, once", "-1", "session", count=1),
+    "slow": Preset(says="the right answer after six seconds", fault={"kind": "stall", "seconds": 6.0}),
+    "cut": Preset(says="half of the answer", fault={"kind": "truncate"}),
 }
 MANDATORY_RATING = ("NgayTongHop", "TongSoNguoiDanhGia", "NoiDung", "Madonvi", "TenDonVi")
 MANDATORY_QUESTION = ("HOIDAPID", "NOIDUNG", "MADONVI")

@@ -17,7 +17,7 @@ from typing import Any
 
 from flask import Blueprint, Flask, Response, jsonify, make_response, request
 
-from connectors.sandbox.faults import Dial
+from connectors.sandbox.faults import Dial, Preset, error
 from connectors.sandbox.sessions import IssuedSessions, same_secret
 from schemas.moment import VIETNAM, utc_now
 
@@ -37,6 +37,11 @@ WORDING = {
     "status": "TrangThai phải là số từ 1 đến 10",
     "lists": "Danh sách chỉ gửi kèm trạng thái 5, 6, 9",
     "body": "Dữ liệu không hợp lệ",
+}
+PRESETS = {
+    "number-taken": error("Hồ sơ đã tồn tại", "-3", "exists", service="create"),
+    "unknown-dossier": error("Không tìm thấy hồ sơ", "1", "unknown_dossier"),
+    "token-expired": Preset(says="401, once", fault={"kind": "status", "status": 401, "count": 1}),
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from flask import Blueprint, Flask, Response, jsonify, make_response, request
 
-from connectors.sandbox.faults import Dial
+from connectors.sandbox.faults import Dial, Preset, error
 from connectors.sandbox.sessions import IssuedSessions, same_login
 from schemas.moment import VIETNAM
 
@@ -25,6 +25,11 @@ WORDING = {
     "date": "Trường {member} không đúng định dạng yyyy/MM/dd HH:mm:ss",
     "body": "Dữ liệu không hợp lệ",
     "unknown": "Không tìm thấy hồ sơ",
+    "token": "Token không hợp lệ",
+}
+PRESETS = {
+    "invalid": error("Dữ liệu không hợp lệ", "1", "body"),
+    "token-expired": Preset(says="401, once", fault={"kind": "status", "status": 401, "count": 1}),
 }
 MANDATORY = ("source_id", "procedures_code", "from_unit_code", "to_unit_code")
 
@@ -90,12 +95,12 @@ class OneStopTwin:
 
     def _logged_in(self) -> Response:
         if not same_login(request.authorization, self._username, self._password):
-            return _refused()
+            return make_response(_answer("401", self.wording["token"]), 401)
         return jsonify({"access_token": self.sessions.issue(), "expires_in": int(self.sessions.seconds)})
 
     def _post_profile(self) -> Response:
         if not self._bearer_holds():
-            return _refused()
+            return make_response(_answer("401", self.wording["token"]), 401)
         document = request.get_json(silent=True, force=True)
         key = request.headers.get("Idempotency-Key", "")
         with self._lock:
@@ -123,7 +128,7 @@ class OneStopTwin:
 
     def _list(self) -> Response:
         if not self._bearer_holds():
-            return _refused()
+            return make_response(_answer("401", self.wording["token"]), 401)
         unit = request.args.get("unit_code", "")
         with self._lock:
             waiting = [
@@ -143,7 +148,7 @@ class OneStopTwin:
 
     def _get_profile(self) -> Response:
         if not self._bearer_holds():
-            return _refused()
+            return make_response(_answer("401", self.wording["token"]), 401)
         entry = self._by_number(request.args.get("profile_id", ""))
         return (
             _answer("1", self.wording["unknown"]) if entry is None else jsonify({"profileOutmodel": entry["profile"]})
@@ -151,7 +156,7 @@ class OneStopTwin:
 
     def _acknowledge(self) -> Response:
         if not self._bearer_holds():
-            return _refused()
+            return make_response(_answer("401", self.wording["token"]), 401)
         entry = self._by_number(request.args.get("profile_id", ""))
         status = request.args.get("status", "")
         if entry is None or status not in ("done", "fail"):
@@ -198,7 +203,3 @@ class OneStopMember:
 
 def _answer(code: str, message: str) -> Response:
     return jsonify({"error_code": code, "message": message})
-
-
-def _refused() -> Response:
-    return make_response(_answer("401", "Token không hợp lệ"), 401)

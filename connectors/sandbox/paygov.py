@@ -23,7 +23,7 @@ from urllib.parse import quote
 from flask import Blueprint, Flask, Response, jsonify, request
 
 from connectors.http import HttpClient
-from connectors.sandbox.faults import Dial
+from connectors.sandbox.faults import Dial, Preset, error
 from connectors.sandbox.sessions import same_secret
 from schemas.moment import VIETNAM, utc_now
 from schemas.problem import Problem
@@ -36,6 +36,21 @@ WORDING = {
     "checksum": "Sai checksum",
     "duplicate": "orderId đã tồn tại",
     "done": "Thành công",
+}
+PRESETS = {
+    "checksum-refused": error("Sai checksum", "02", "checksum"),
+    "duplicate-order": error("orderId đã tồn tại", "03", "duplicate"),
+    "notice-twice": Preset(
+        says="the notice comes twice",
+        call=(
+            "/_sandbox/paygov/pay",
+            {
+                "orderId": "H99.15-H99.15-260423-0001-01",
+                "ipn_url": "http://127.0.0.1:8080/partners/G99.39/paygov/ipn",
+                "times": 2,
+            },
+        ),
+    ),
 }
 
 

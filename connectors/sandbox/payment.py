@@ -37,7 +37,7 @@ from urllib.parse import quote, urlencode
 from flask import Blueprint, Flask, Response, jsonify, request
 
 from connectors.http import HttpClient
-from connectors.sandbox.faults import Dial
+from connectors.sandbox.faults import Dial, Preset, error
 from connectors.sandbox.sessions import same_secret
 from schemas.moment import VIETNAM, utc_now
 from schemas.problem import Problem
@@ -64,6 +64,26 @@ WORDING = {
     "unpaid": "Giao dịch chưa thanh toán",
     "paid": "Thanh toan thanh cong",
     "cancelled": "Huy thanh toan",
+}
+_REFERENCE = {"MaThamChieu": "HP0001260423100001", "ipn_url": "http://127.0.0.1:8080/partners/G99.30/thanh-toan/ipn"}
+
+
+def _payer(says: str, **deed: Any) -> Preset:
+    return Preset(says=says, call=("/_sandbox/payment/pay", {**_REFERENCE, **deed}))
+
+
+PRESETS = {
+    "cancelled": _payer("the payer cancels: MaLoi 99", MaLoi="99"),
+    "wrong-digest": _payer("the notice's MaXacThuc does not hold", digest="wrong"),
+    "amount-mismatch": _payer("the notice names another sum", SoTien="1"),
+    "unknown-reference": _payer("the notice names a reference that nobody has", reference="HP9999260423100001"),
+    "pending": _payer("the bank is still at it: TrangThaiGD 3, and no notice", TrangThaiGD="3"),
+    "notice-twice": _payer("the notice comes twice", times=2),
+    "notice-first": _payer(
+        "the notice comes before the browser is back", redirect="after", return_url="https://dvc.example.vn/ket-qua"
+    ),
+    "duplicate-reference": error("Mã tham chiếu đã tồn tại", "3", "duplicate", service="INIT"),
+    "digest-refused": error("Sai mã xác thực", "2", "digest"),
 }
 #: A whole PDF of one empty page; what is on a real receipt is not known.
 PDF = (

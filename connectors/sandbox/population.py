@@ -19,6 +19,7 @@ with an English text. What the fault codes are called is not known; ``Client.Aut
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import json
 import re
@@ -34,7 +35,7 @@ from typing import TYPE_CHECKING, Final
 from flask import Blueprint, Flask, Response, request
 from lxml import etree
 
-from connectors.sandbox.faults import Dial
+from connectors.sandbox.faults import Dial, Preset, error
 from connectors.sandbox.sessions import same_secret
 from connectors.soap_server import Operation, SoapServer
 from schemas.problem import Problem
@@ -55,6 +56,14 @@ WORDING = {
     "officer": "Officer code is required",
     "request": "Invalid request",
     "operation": "Unknown operation",
+}
+#: The code of an answer that found nobody, whoever was asked for.
+NOBODY = "not-found"
+PRESETS = {
+    "fault": error("a soap:Fault of the server", "Server", message="Internal error"),
+    "authentication": error("a fault that says Invalid authentication", "Client.Authentication", "authentication"),
+    "not-found": error("nobody is found: an empty CongDan, TonTai false", NOBODY),
+    "stall": Preset(says="the right answer after a minute", fault={"kind": "stall", "seconds": 60.0}),
 }
 
 
@@ -427,7 +436,11 @@ class PopulationTwin:
             for counts, name in ((self._asked, asked), (self._officers, officer), (self._idempotency_keys, key)):
                 counts[name] = counts.get(name, 0) + 1
         tenant = question.findtext(f"{{{NAMESPACE}}}MaDonVi") or "*"
-        return self._dial.apply(NAME, asked, lambda: self._answer(asked, question), _fault, tenant)
+
+        def refuse(code: str, text: str) -> Response:
+            return self._answer(asked, _of_nobody(question)) if code == NOBODY else _fault(code, text)
+
+        return self._dial.apply(NAME, asked, lambda: self._answer(asked, question), refuse, tenant)
 
     def _authenticate(self) -> None:
         """Refuse a stale or missing time, a digest over anything else, a missing key or origin: all with one text."""
@@ -466,6 +479,15 @@ class PopulationTwin:
         except Problem:
             return _fault("Client", self.wording["request"])
         return Response(write_soap(SoapVersion.V11, reply), content_type="text/xml; charset=utf-8")
+
+
+def _of_nobody(question: _Element) -> _Element:
+    """The same question about a number that nobody has."""
+    other = copy.deepcopy(question)
+    for name in ("SoDinhDanh", "SoCMND"):
+        for element in other.iterfind(f"{{{NAMESPACE}}}{name}"):
+            element.text = "0" * len(element.text or "")
+    return other
 
 
 def _fault(code: str, text: str) -> Response:

@@ -27,7 +27,7 @@ from typing import Any, Final
 from flask import Blueprint, Flask, Response, jsonify, make_response, request
 
 from connectors.post import FIRST_ID, PAGE_SIZE, post_statuses
-from connectors.sandbox.faults import Dial
+from connectors.sandbox.faults import Dial, Preset, error
 from connectors.sandbox.sessions import IssuedSessions, same_login, same_secret
 
 NAME = "post"
@@ -40,6 +40,16 @@ WORDING = {
     "data": "Dữ liệu không hợp lệ",
     "unknown": "Không tìm thấy đơn hàng",
     "taken": "Đơn hàng đã được thu gom, không hủy được",
+    "token": "Token không hợp lệ",
+}
+PRESETS = {
+    "refused": error("another Status, with a Message", "199"),
+    "unknown-customer": error("Mã khách hàng không tồn tại", "101", "customer"),
+    "number-taken": error("Đơn hàng đã tồn tại với nội dung khác", "102", "exists", service="orderPost"),
+    "tracking-gap": Preset(
+        says="the feed leaves states out: delivered at once",
+        call=("/_sandbox/post/events", [{"orderNumber": "H99.15-260423-0001", "statusCode": "50"}]),
+    ),
 }
 #: What an order must have. Districts are not among it: there are none since 2025 (P23).
 TEXTS: Final = ("OrderNumber", "SenderAddress", "SenderName", "SenderTel", "ReceiverName", "ReceiverAddress")
@@ -122,7 +132,7 @@ class PostTwin:
     def _serve(self, operation: str = "") -> Response:
         operation = operation or request.args.get("service", "")
         if not self._knows_caller():
-            return make_response(self._no("401", "Token không hợp lệ"), 401)
+            return make_response(self._no("401", self.wording["token"]), 401)
         asked: dict[tuple[str, str], Callable[[], Response]] = {
             ("POST", "getPrice"): self._price,
             ("POST", "orderPost"): self._order,

@@ -12,7 +12,7 @@ from typing import Any
 
 from flask import Blueprint, Flask, Response, jsonify, request
 
-from connectors.sandbox.faults import Dial
+from connectors.sandbox.faults import Dial, Preset, error
 from connectors.sandbox.sessions import IssuedSessions, same_secret
 
 NAME = "result_store"
@@ -21,6 +21,10 @@ WORDING = {
     "login": "Sai tài khoản hoặc mật khẩu",
     "owner": "Thiếu trường bắt buộc SoDinhDanhChuSoHuu",
     "unknown_file": "Không tìm thấy tệp",
+}
+PRESETS = {
+    "no-such-file": error("Không tìm thấy tệp", "1", "unknown_file", service="file"),
+    "session-expired": Preset(says="401, once", fault={"kind": "status", "status": 401, "count": 1}),
 }
 FILE = b"%PDF-1.7\n% a birth certificate that nobody has\n%%EOF\n"
 RESULTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from flask import Blueprint, Flask, Response, jsonify, make_response, request
 
-from connectors.sandbox.faults import Dial
+from connectors.sandbox.faults import Dial, Preset, error
 from connectors.sandbox.sessions import IssuedSessions, same_secret
 from connectors.sms import NAMESPACE
 from schemas.problem import Problem
@@ -38,6 +38,14 @@ WORDING = {
     "template": "Mau tin chua duoc duyet",
     "number": "So dien thoai khong hop le",
     "data": "Du lieu khong hop le",
+}
+PRESETS = {
+    "unknown-user": error("Sai ten dang nhap hoac mat khau", "9", "login"),
+    "unapproved-template": error("Mau tin chua duoc duyet", "2", "template", service="send_sms_list"),
+    "unknown-number": error("So dien thoai khong hop le", "3", "number"),
+    "token-expired": Preset(
+        says="the platform answers 401, once", fault={"kind": "status", "status": 401, "service": "sms", "count": 1}
+    ),
 }
 #: Messages whose details are kept; repeats are known for as many.
 KEPT: Final = 100_000

@@ -12,7 +12,7 @@ from typing import Any
 
 from flask import Blueprint, Flask, Response, jsonify, make_response, request
 
-from connectors.sandbox.faults import Dial
+from connectors.sandbox.faults import Dial, error
 from connectors.sandbox.sessions import IssuedSessions, same_login
 
 NAME = "social_insurance"
@@ -24,6 +24,10 @@ WORDING = {
     "token": "Token không hợp lệ",
     "success_code": "",
     "not_found_code": "0",
+}
+PRESETS = {
+    "error-code": error("errorCode is set", "1", "parameters"),
+    "no-number": error("an empty maSoBhxh", "0", "unknown"),
 }
 #: Invented people with test numbers (vietnam.md 6.1): number, name, birth, its kind, sex.
 PEOPLE = (

@@ -13,7 +13,7 @@ from typing import Any
 
 from flask import Blueprint, Flask, Response, jsonify, request
 
-from connectors.sandbox.faults import Dial
+from connectors.sandbox.faults import Dial, error
 from connectors.sandbox.sessions import same_secret
 
 NAME = "social_protection"
@@ -25,6 +25,11 @@ WORDING = {
     "missing": "Thiếu trường {member}",
     "key": "AcceptKey không hợp lệ",
     "parameters": "Tham số không hợp lệ",
+}
+PRESETS = {
+    "duplicate-dossier": error("Hồ sơ đã tồn tại", "3", "exists", service="DongBoDVC"),
+    "unknown-dossier": error("Không tìm thấy hồ sơ", "-1", "unknown"),
+    "wrong-key": error("AcceptKey không hợp lệ", "2", "key"),
 }
 EXTENT = (
     "<ExtentData><DanhsachTaiLieuNop/><DanhSachGiayToKetQua><GiayToKetQua><TenGiayTo>Quyết định &quot;trợ cấp&quot;"

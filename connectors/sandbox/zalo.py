@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from flask import Blueprint, Flask, Response, jsonify, request
 
-from connectors.sandbox.faults import Dial
+from connectors.sandbox.faults import Dial, error
 from connectors.sandbox.sessions import IssuedSessions, same_secret
 
 NAME = "zalo"
@@ -30,6 +30,11 @@ WORDING = {
     "template": "Template is not approved",
     "user": "Zalo account not existed",
     "data": "Data is invalid",
+}
+PRESETS = {
+    "unknown-user": error("Zalo account not existed", "-118", "user", service="template"),
+    "unapproved-template": error("Template is not approved", "-112", "template", service="template"),
+    "token-expired": error("Access token has expired, once: refresh it", "-124", "token", service="template", count=1),
 }
 
 
