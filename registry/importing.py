@@ -1,4 +1,5 @@
-"""Agencies by the hundred from a spreadsheet: code, name, parent.
+"""Agencies by the hundred from a spreadsheet: code, name, parent; and members: agencies with a system, a proof of who
+they are, and the right to send some services so many times.
 
 A province has hundreds of communes; nobody writes them by hand. The file is CSV as offices save it: comma, semicolon
 or tab, with or without a byte order mark, headings in English or Vietnamese, codes in either living spelling.
@@ -8,12 +9,15 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from registry.directory import Directory
-from registry.model import Agency
-from schemas.identifiers import AgencyCode
+from registry.model import Agency, Grant, Quota, System
+from schemas.identifiers import AgencyCode, ServiceCode, SystemCode
 from schemas.problem import FieldError, Malformed
 
 #: Headings that are understood, without accents and in lower case.
@@ -30,8 +34,99 @@ HEADINGS = {
     "truc thuoc": "parent",
     "co quan cap tren": "parent",
 }
+#: The same for members.
+MEMBER_HEADINGS = {
+    **HEADINGS,
+    "system": "system",
+    "he thong": "system",
+    "ma he thong": "system",
+    "proof": "proof",
+    "xac thuc": "proof",
+    "services": "services",
+    "dich vu": "services",
+    "receivers": "receivers",
+    "noi nhan": "receivers",
+    "per minute": "per_minute",
+    "moi phut": "per_minute",
+    "per day": "per_day",
+    "moi ngay": "per_day",
+}
+#: What a system is called where the file does not say.
+SYSTEM_NAME = "mot-cua"
 #: More than all agencies of the country.
 MAX_ROWS = 100_000
+
+
+class Proof(StrEnum):
+    """How a member shows who it is: it signs with a key of its own, or fetches tokens with a client secret."""
+
+    KEY = "key"
+    SECRET = "secret"  # noqa: S105 - a word of the spreadsheet
+
+
+_PROOFS = {"": Proof.KEY, "key": Proof.KEY, "khoa": Proof.KEY, "secret": Proof.SECRET, "ma bi mat": Proof.SECRET}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One line of the file: an agency, its system without keys or secret, and its grants."""
+
+    agency: Agency
+    system: System
+    proof: Proof
+    grants: tuple[Grant, ...]
+
+
+def members_from_csv(data: bytes, directory: Directory, *, source: str = "csv") -> list[Member]:
+    """The members of the file. What the registry knows already of a system or a grant stays as it is, but for quotas.
+
+    An empty ``system`` is ``mot-cua``; ``services`` and ``receivers`` are codes with spaces or commas between them, no
+    receivers meaning anybody; no quota means no limit. Raises Malformed(registry-manifest-invalid) with ``file#line``
+    of everything wrong.
+    """
+    agencies = {agency.code: agency for agency in agencies_from_csv(data, directory, source=source)}
+    errors: list[FieldError] = []
+    found: list[Member] = []
+    for line, row in _rows(data, source, MEMBER_HEADINGS):
+        agency = agencies[AgencyCode.parse(row["code"])]
+        try:
+            found.append(_member(agency, row, directory))
+        except Malformed as problem:
+            told = problem.errors or (FieldError(pointer="", detail=problem.detail()),)
+            errors += [FieldError(pointer=f"{source}#{line}{error.pointer}", detail=error.detail) for error in told]
+    if errors:
+        raise Malformed("registry-manifest-invalid", errors=errors[:100])
+    return found
+
+
+def _member(agency: Agency, row: dict[str, str], directory: Directory) -> Member:
+    code = SystemCode(f"{agency.code}/{row.get('system') or SYSTEM_NAME}")
+    proof = _PROOFS.get(_plain_heading(row.get("proof", "")))
+    if proof is None:
+        raise _refused("/proof", "must be key or secret")
+    quota = Quota(per_minute=_number(row, "per_minute"), per_day=_number(row, "per_day"))
+    receivers = tuple(map(AgencyCode.parse, _words(row.get("receivers", ""))))
+    grants = []
+    for service in map(ServiceCode, _words(row.get("services", ""))):
+        if not directory.service_exists(service):
+            raise _refused("/services", f"names {service}, which is not registered")
+        held = directory.grants.get(f"{service}.{agency.code}")
+        made = held or Grant(id=f"{service}.{agency.code}", service=service, grantee=agency.code, receivers=receivers)
+        grants.append(replace(made, quota=quota))
+    system = directory.systems.get(code) or System(code=code, name=agency.name)
+    return Member(agency=agency, system=system, proof=proof, grants=tuple(grants))
+
+
+def _words(cell: str) -> list[str]:
+    return cell.replace(",", " ").replace(";", " ").split()
+
+
+def _number(row: dict[str, str], name: str) -> int:
+    """A quota; people write 1.000 or 1 000 for a thousand here."""
+    written = re.sub(r"(?<=\d)[. ](?=\d{3}\b)", "", row.get(name, ""))
+    if not re.fullmatch("[0-9]{0,9}", written, re.ASCII):
+        raise _refused(f"/{name}", "must be a whole number, or empty for no limit")
+    return int(written or 0)
 
 
 def agencies_from_csv(data: bytes, directory: Directory, *, source: str = "csv") -> list[Agency]:
@@ -59,7 +154,7 @@ def agencies_from_csv(data: bytes, directory: Directory, *, source: str = "csv")
     return [_under_its_parent(agency, found, directory) for agency in found.values()]
 
 
-def _rows(data: bytes, source: str) -> Iterator[tuple[int, dict[str, str]]]:
+def _rows(data: bytes, source: str, known: Mapping[str, str] = HEADINGS) -> Iterator[tuple[int, dict[str, str]]]:
     try:
         text = unicodedata.normalize("NFC", data.decode("utf-8-sig"))
     except UnicodeDecodeError:
@@ -68,7 +163,7 @@ def _rows(data: bytes, source: str) -> Iterator[tuple[int, dict[str, str]]]:
     delimiter = max(",;\t", key=first_line.count)
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
     try:
-        headings = [HEADINGS.get(_plain_heading(cell), "") for cell in next(reader, [])]
+        headings = [known.get(_plain_heading(cell), "") for cell in next(reader, [])]
         if not {"code", "name"} <= set(headings) or len([h for h in headings if h]) != len({h for h in headings if h}):
             raise _refused(f"{source}#1", "must name the columns code, name and, if wanted, parent, each once")
         for row in reader:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from datetime import datetime
 from functools import cache
 from importlib import resources
@@ -314,17 +314,24 @@ def _key_only(content: Mapping[str, Any], directory: Directory) -> Entry | None:
 def _certificate(item: Mapping[str, Any], document: Document, pointer: str) -> Certificate:
     data = item["pem"].encode() if "pem" in item else _file(item["file"], document, f"{pointer}/file")
     try:
-        facts = read_certificate(data.decode("ascii"))
+        certificate = certificate_of(data.decode("ascii"))
     except (Malformed, UnicodeDecodeError) as problem:
         rule = problem.detail() if isinstance(problem, Malformed) else "is no certificate in PEM"
         raise _error(document, pointer, rule) from None
+    if "revoked_at" not in item:
+        return certificate
+    return replace(certificate, revoked_at=_moment(item["revoked_at"], document, f"{pointer}/revoked_at"))
+
+
+def certificate_of(pem: str) -> Certificate:
+    """A certificate as the registry keeps it. Raises Malformed."""
+    facts = read_certificate(pem)
     return Certificate(
         key_id=facts.key_id,
         pem=facts.pem,
         thumbprint=facts.thumbprint,
         not_before=facts.not_before,
         not_after=facts.not_after,
-        revoked_at=_moment(item["revoked_at"], document, f"{pointer}/revoked_at") if "revoked_at" in item else None,
     )
 
 

@@ -9,6 +9,7 @@ import click
 from rich.table import Table
 
 from bus.cli import REFUSED, Session, fail
+from bus.cli.members import MEMBER_KEY_DAYS
 from bus.cli.terminal import console, local, print_json, session_of
 from schemas.identifiers import SystemCode
 from schemas.moment import to_wire, utc_now
@@ -18,8 +19,6 @@ from security.keys import Algorithm, KeyRing, SigningKey
 _EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 _NEW = click.Path(dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
-#: A year and a month: long enough to plan the next one, short enough that rotation is practised.
-_MEMBER_KEY_DAYS = 395
 
 password_option = click.option(
     "--password-file", type=_EXISTING, help="File whose first line is the key's password; else the key is unencrypted."
@@ -52,7 +51,7 @@ def key() -> None:
 @click.option("--system", required=True, help="Code of the system whose key it is, as in H99.15/mot-cua.")
 @click.option("--out", required=True, type=_NEW, help="File to write, readable by you alone. Never overwritten.")
 @click.option("--ps256", is_flag=True, help="An RSA key of 3072 bits instead of P-256, for partners that need one.")
-@click.option("--days", default=_MEMBER_KEY_DAYS, show_default=True, type=click.IntRange(1, 3650))
+@click.option("--days", default=MEMBER_KEY_DAYS, show_default=True, type=click.IntRange(1, 3650))
 @password_option
 def create(system: str, out: Path, ps256: bool, days: int, password_file: Path | None) -> None:
     """Make a key with a self-signed certificate for a member's system.

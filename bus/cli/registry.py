@@ -19,13 +19,14 @@ import click
 from rich.table import Table
 
 from bus.cli import FAILED, REFUSED
+from bus.cli.members import equip, handed_out, refuse_open_folder, refuse_unwritable
 from bus.cli.terminal import actor, console
 from bus.registration import plan_registration
 from bus.settings import Settings, load_settings
 from bus.store import open_engine
 from registry.changes import Changes, everything, kind_of, plain, plan_changes, subject_of
 from registry.directory import Directory
-from registry.importing import agencies_from_csv
+from registry.importing import agencies_from_csv, members_from_csv
 from registry.manifests import NEVER_WRITTEN, difference_lines, read_manifests, write_manifest
 from registry.model import Agency, Certificate, Endpoint, Entry, Quota, RetryPolicy
 from registry.store import RegistryStore
@@ -42,6 +43,7 @@ KINDS = ("agencies", "systems", "services", "grants")
 _IMPORT_EXAMPLES = """\b
 Examples:
   lgsp registry import --agencies agencies.csv
+  lgsp registry import --members xa-phuong.csv --out members --dry-run
   lgsp registry import --wsdl population.wsdl --prefix dan-cu --owner G99.01 --out drafts
   lgsp registry import --openapi openapi.json --prefix dkdn --system G99.12/dkdn --out drafts
   lgsp registry apply drafts/*.yaml --dry-run
@@ -74,6 +76,11 @@ def apply(files: tuple[Path, ...], dry_run: bool) -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Register the agencies of a CSV file with the columns code, name, parent.",
 )
+@click.option(
+    "--members",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Register agencies with a system, a key or a secret, and grants with quotas, from a CSV file.",
+)
 @click.option("--wsdl", metavar="FILE|URL", help="Draft services from a WSDL.")
 @click.option("--openapi", metavar="FILE|URL", help="Draft services from an OpenAPI description, JSON or YAML.")
 @click.option("--prefix", help="First word of the drafted services' codes, such as `dan-cu`.")
@@ -87,27 +94,59 @@ def apply(files: tuple[Path, ...], dry_run: bool) -> None:
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    default=Path(),
-    help="Folder for the drafted files; made if missing.",
+    help="Folder for the drafted files (here), or for the members' keys and secrets (members); made if missing.",
 )
 @click.option("--force", is_flag=True, help="Write over files that are there.")
 @click.option("--dry-run", is_flag=True, help="Print what would change or be written, and change nothing.")
-def import_(agencies: Path | None, wsdl: str | None, openapi: str | None, dry_run: bool, **wishes: Any) -> None:
-    """Register agencies from a CSV file, or draft services from a provider's WSDL or OpenAPI.
+def import_(
+    agencies: Path | None,
+    members: Path | None,
+    wsdl: str | None,
+    openapi: str | None,
+    out: Path | None,
+    dry_run: bool,
+    **wishes: Any,
+) -> None:
+    """Register agencies or whole members from a CSV file, or draft services from a provider's WSDL or OpenAPI.
 
-    Drafts are files: look at them, then `lgsp registry apply` takes them. Nothing is registered before.
+    Drafts are files: look at them, then `lgsp registry apply` takes them. Nothing is registered before. Members are
+    registered at once; a second run changes nothing, and makes no key or secret anew.
     """
-    if [agencies, wsdl, openapi].count(None) != 2:
-        raise click.UsageError("Give one of --agencies, --wsdl and --openapi.")
-    if agencies is None:
+    if [agencies, members, wsdl, openapi].count(None) != 3:
+        raise click.UsageError("Give one of --agencies, --members, --wsdl and --openapi.")
+    if wsdl or openapi:
         from bus.cli.importing import draft_services  # it brings zeep: only those who import wait for it
 
-        draft_services(_settings(), _language(), wsdl=wsdl, openapi=openapi, dry_run=dry_run, **wishes)
+        draft_services(
+            _settings(), _language(), wsdl=wsdl, openapi=openapi, out=out or Path(), dry_run=dry_run, **wishes
+        )
         return
     with _open_store() as store:
+        if members is not None:
+            _import_members(store, members, out or Path("members"), dry_run=dry_run)
+            return
         directory = store.load()
+        assert agencies is not None  # noqa: S101 - one of four
         found = agencies_from_csv(agencies.read_bytes(), directory, source=agencies.name)
         _carry_out(store, plan_changes(directory, found), dry_run=dry_run)
+
+
+def _import_members(store: RegistryStore, file: Path, folder: Path, *, dry_run: bool) -> None:
+    """Everything is checked before the first key is made, and the keys are on disk before anything is registered."""
+    directory = store.load()
+    found = members_from_csv(file.read_bytes(), directory, source=file.name)
+    agencies, grants = [member.agency for member in found], [grant for member in found for grant in member.grants]
+    changes = plan_changes(directory, [*agencies, *(member.system for member in found), *grants])
+    if dry_run:
+        _carry_out(store, changes, dry_run=True)
+        return
+    refuse_open_folder(folder)
+    try:
+        equipped = equip(found, folder, _settings().public_url)
+    except OSError as error:
+        refuse_unwritable(folder, error)
+    _carry_out(store, plan_changes(directory, [*agencies, *equipped.systems, *grants]), dry_run=False)
+    click.echo(handed_out(equipped, found, folder))
 
 
 @registry.command("list")

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from bus.assembly import Bus, open_bus
+from bus.cli.members import file_name, write_key, write_secret
 from bus.registration import plan_registration
 from bus.settings import Settings, child_environment
 from bus.setup import initialise
@@ -29,7 +30,7 @@ from registry.manifests import read_manifests
 from schemas.identifiers import SystemCode
 from schemas.moment import utc_now
 from security.keys import SigningKey
-from security.tokens import hash_secret, new_secret, verify_secret
+from security.tokens import hash_secret, verify_secret
 
 #: Members that sign for themselves in the story.
 SIGNING = (SystemCode("G99/cong-dvc"), SystemCode("H99.15/mot-cua"), SystemCode("H99.20/van-thu"))
@@ -155,14 +156,16 @@ def set_up(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Bus:
     """
     members = members_folder(settings)
     initialise(settings)
-    _make_member_keys(members, settings.public_url)
+    members.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for system in SIGNING:
+        write_key(members, system, settings.public_url)
     bus = open_bus(settings, clock=clock)
     with ExitStack() as on_failure:
         on_failure.callback(bus.close)
         credentials = open_credentials(settings.sandbox_credentials_path)
         _register(bus, settings, members)
         for system in (WITHOUT_KEY, KIOSK):
-            _give_client_secret(bus, system, members / f"{file_name(system)}.secret")
+            _give_client_secret(bus, system, members)
         for name, twins in _SECRETS.items():
             secret = "\n".join(credentials[twin] for twin in twins.split()).encode()
             bus.registry.put_secret(name, bus.secrets.seal(name, secret), "demo")
@@ -174,33 +177,14 @@ def members_folder(settings: Settings) -> Path:
     return settings.home / "members"
 
 
-def file_name(system: SystemCode) -> str:
-    return system.replace("/", "-")
-
-
-def _make_member_keys(folder: Path, bus_url: str) -> None:
-    """Key, certificate and profile (`lgsp send --profile`) of each member that signs."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for system in SIGNING:
-        path = folder / f"{file_name(system)}.pem"
-        if not path.exists():
-            SigningKey.generate(name=system).save(path)
-        key = SigningKey.load(path)
-        path.with_suffix(".crt").write_text(key.certificate_pem, encoding="ascii")
-        profile = f'bus = "{bus_url}"\nsystem = "{system}"\nkey = "{path.name}"\n'
-        path.with_suffix(".toml").write_text(profile, encoding="ascii")
-
-
-def _give_client_secret(bus: Bus, system: SystemCode, path: Path) -> None:
+def _give_client_secret(bus: Bus, system: SystemCode, folder: Path) -> None:
     """The client secret of a member that cannot sign: a file for the member, a hash for the registry."""
     held = bus.registry.load().system(system)
     if held is None:
         raise ProvinceFailed("the registry of the demonstration is not complete")
-    if path.exists() and verify_secret(held.client_secret_hash, path.read_text("ascii")):
+    secret, _ = write_secret(folder, system)
+    if verify_secret(held.client_secret_hash, secret):
         return
-    secret = new_secret()
-    path.touch(mode=0o600)
-    path.write_text(secret, encoding="ascii")
     changed = replace(held, client_secret_hash=hash_secret(secret))
     bus.registry.apply(plan_changes(bus.registry.load(), [changed]), "demo")
 
