@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bus.assembly import Bus
-from bus.demo.province import file_name, members_folder, set_up
+from bus.cli.members import file_name
+from bus.demo.province import members_folder, set_up
 from bus.logs import no_logs
 from bus.settings import Settings, load_settings
 from bus.web.app import create_app

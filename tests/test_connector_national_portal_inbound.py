@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -297,7 +298,14 @@ SERVICES = ("promotion.notice", "dossier.submitted", "tax.notice")
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    with bus_world(tmp_path) as made:
+    with registered(tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def registered(tmp_path: Path, service_bytes: int = 2 * 2**20, **settings: object) -> Iterator[World]:
+    """A bus that knows the portal, its services with their limit, and its secret."""
+    with bus_world(tmp_path, **settings) as made:
         made.register(System(code=PORTAL, name="Cổng", mode=DeliveryMode.PUSH, endpoint=ENDPOINT, sends_only=True))
         for code in SERVICES:
             schema = json.loads((SCHEMAS / f"{code.replace('.', '-')}.schema.json").read_bytes())
@@ -310,6 +318,7 @@ def world(tmp_path: Path) -> Iterator[World]:
                     pattern=Pattern.ONE_WAY,
                     grade=Grade.ATTESTED,
                     schema=schema,
+                    max_body_bytes=service_bytes,
                 ),
                 Grant(id=code.replace(".", "-"), service=ServiceCode(code), grantee=MINISTRY),
             )
@@ -334,6 +343,21 @@ def test_through_the_bus_a_notice_is_one_message_and_its_repeat_is_called_a_dupl
     for again in (call, call | {"TenThuongNhan": "CÔNG TY KHÁC"}):
         assert tell(url, "addtthcKhuyenMai", again) == {"error_code": "1", "message": "duplicate refId"}
     assert world.rows()["exchanges"] == 1
+
+
+def test_through_the_bus_files_of_several_megabytes_come_up_to_the_limit_of_their_service(tmp_path: Path) -> None:
+    """P15: base64 in JSON. The bus itself takes eight MiB here, the service five."""
+    large = registered(tmp_path, service_bytes=5 * 2**20, max_body_bytes=8 * 2**20)
+    with large as world, serving(create_app(world.bus)) as server:
+        url = f"{server.url}/partners/{PORTAL}"
+        session = tell(url, "mapi/login", {"username": "cong-dvc", "password": "other-way-pass"})["session"]
+        for number, megabytes in enumerate((3, 6), 1):
+            file = base64.b64encode(b"%PDF-1.7" + bytes(megabytes * 2**20 * 3 // 4)).decode()
+            notice = {**NOTICE, "MaHoSo": f"G99-260423-{number:06d}", "TepDonDangKy": file}
+            answer = tell(url, "addtthcKhuyenMai", {"session": session, **notice})
+            assert answer["error_code"] == ("0" if megabytes == 3 else "-1"), answer
+        assert str(5 * 2**20) in answer["message"]
+        assert world.rows()["exchanges"] == 1
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,3 +57,29 @@ def test_every_schema_has_an_example() -> None:
 def test_what_a_partner_would_choke_on_is_refused(schema: str, document: Any) -> None:
     with pytest.raises(SchemaViolation):
         check(PARTNERS / f"{schema}.schema.json", document)
+
+
+def test_no_schema_lists_the_codes_of_communes() -> None:
+    """P24: a commune's code came back under another name in 2025, so only a date says which place it is. Schemas check
+    the form of a code and pass it on; nowhere is a list of them."""
+    places = re.compile("xa(id)?$|ward|commune|phuong", re.IGNORECASE)
+    found = {
+        f"{path.parent.name}/{path.name} {name}": member
+        for path in PARTNERS.glob("*/*.schema.json")
+        for name, member in _members(json.loads(path.read_bytes()))
+        if places.search(name)
+    }
+    assert found
+    assert [place for place, member in found.items() if {"enum", "const"} & member.keys()] == []
+
+
+def _members(schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every member that a schema describes, with its own schema."""
+    if isinstance(schema, list):
+        for item in schema:
+            yield from _members(item)
+    elif isinstance(schema, dict):
+        described = schema.get("properties", {})
+        yield from ((name, member) for name, member in described.items() if isinstance(member, dict))
+        for value in schema.values():
+            yield from _members(value)

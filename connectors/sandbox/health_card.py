@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from connectors.sandbox.later import Office
+from connectors.sandbox.later import Office, presets
 from connectors.sandbox.residence import personal_number
 
 NAME: Final = "health_card"
@@ -25,3 +25,4 @@ OFFICE: Final = Office(
     fault=lambda request: "" if personal_number(request) else "ketQua",
     result=_result,
 )
+PRESETS: Final = presets(NAME, "G99.25/the-bhyt")

@@ -27,7 +27,7 @@ from typing import Any, Final
 from flask import Blueprint, Flask, Response, jsonify, make_response, request
 
 from connectors.sandbox.calling import call_bus
-from connectors.sandbox.faults import Dial
+from connectors.sandbox.faults import Dial, Preset, error
 from connectors.sandbox.sessions import IssuedSessions, same_login
 from schemas.date_format import read_date_pattern
 from schemas.moment import VIETNAM
@@ -40,8 +40,21 @@ WORDING = {
     "exists": "Hồ sơ đã tồn tại với nội dung khác",
     "unknown": "Không tìm thấy hồ sơ",
     "data": "Thiếu hoặc sai trường {member}",
+    "token": "Token không hợp lệ",
 }
 MOMENT: Final = read_date_pattern("dd/MM/yyyy HH:mm:ss")
+
+
+def presets(name: str, receiver: str) -> Mapping[str, Preset]:
+    """An office's failures; ``receiver`` is its own address at the bus."""
+    answer = {"maHoSo": "H99.15-260423-0001", "to": f"http://127.0.0.1:8080/partners/{receiver}/ket-qua"}
+    path = f"/_sandbox/{name}/answer"
+    return {
+        "number-taken": error("Hồ sơ đã tồn tại với nội dung khác", "2", "exists"),
+        "unknown": error("Không tìm thấy hồ sơ", "3", "unknown"),
+        "refused-later": Preset(says="days later it refuses: trangThai 6", call=(path, {**answer, "trangThai": "6"})),
+        "answered-twice": Preset(says="its answer comes twice", call=(path, {**answer, "times": 2})),
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +143,7 @@ class LaterTwin:
 
         def serve() -> Response:
             if not self.sessions.holds_bearer(request.headers.get("Authorization", "")):
-                return make_response(_said("401", "Token không hợp lệ"), 401)
+                return make_response(_said("401", self.wording["token"]), 401)
             return self._dial.apply(self._office.name, operation, answered, _said)
 
         return serve

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from connectors.sandbox.later import Office
+from connectors.sandbox.later import Office, presets
 
 NAME: Final = "residence"
 
@@ -35,3 +35,4 @@ OFFICE: Final = Office(
     fault=lambda request: "" if personal_number(request) else "ketQua",
     result=_result,
 )
+PRESETS: Final = presets(NAME, "G99.02/cu-tru")

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from connectors.sandbox.later import Office
+from connectors.sandbox.later import Office, presets
 from schemas.identifiers import TaxCode
 from schemas.problem import Malformed
 
@@ -33,3 +33,4 @@ def _result(request: Mapping[str, Any], _: int) -> Mapping[str, Any]:
 
 
 OFFICE: Final = Office(name=NAME, asks="dangKyThue", cancels="huyDangKyThue", fault=_fault, result=_result)
+PRESETS: Final = presets(NAME, "G99.26/dang-ky-thue")
