@@ -94,7 +94,7 @@ REPEATS = frozenset(
 )
 #: Whom a grant without receivers is tried with.
 ANYBODY = ["H99.16"]
-MESSAGES = 3
+MESSAGES = 2
 PATIENCE_SECONDS = 20.0
 DOSSIER = re.compile(rb"[GH]\d{2}(?:\.\d{2})*-\d{6}-\d{4,6}")
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
