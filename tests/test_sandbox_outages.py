@@ -39,6 +39,7 @@ from connectors.sandbox import national_portal_2025, population
 from connectors.sandbox.about import presets_of
 from connectors.sandbox.app import Sandbox, SandboxConfig, create_sandbox
 from connectors.sandbox.faults import Fault, read_faults
+from registry.directory import Directory
 from registry.model import DeliveryMode, Pattern, Service
 from schemas.identifiers import AgencyCode, MessageId, ServiceCode
 from schemas.message import Envelope, Grade
@@ -55,6 +56,9 @@ DOCUMENTS: Sequence[Mapping[str, Any]] = list(
 PAYMENT = {"PhienBan": "1.0.6", "MaThamChieu": "HP0002260423100001", "ThoiGianGD": "20260423100500"}
 #: Where the name of a service's schema does not lead to its recorded example: the example.
 EXAMPLES: Mapping[str, str | Mapping[str, object]] = {
+    "rating.submit": "schemas/examples/rating.json",
+    # A status needs its petition, so both tell the same one.
+    "petition.submit": "schemas/partners/petition/submit.example.json",
     "dossier.transfer": "schemas/examples/dossier.json",
     "edoc.send": "schemas/partners/edoc/document.example.xml",
     "edoc.status": "schemas/partners/edoc/status.example.xml",
@@ -110,14 +114,19 @@ def of_kind(kind: str) -> list[Mapping[str, Any]]:
     return [document for document in DOCUMENTS if document["kind"] == kind]
 
 
-def grants_of(service: str, twin: str) -> list[Mapping[str, Any]]:
-    """The grants under which a service's messages go to the twin."""
-    return [grant for grant in of_kind("Grant") if grant["service"] == service and twin_of(goal_of(grant)) == twin]
+def grants_of(service: str, twin: str) -> list[tuple[Mapping[str, Any], str]]:
+    """The grants under which a service's messages go to the twin, each with the receiver that is behind it."""
+    return [
+        (grant, receiver)
+        for grant in of_kind("Grant")
+        if grant["service"] == service
+        for receiver in grant.get("receivers", ANYBODY)
+        if twin_of(goal_of(service, receiver)) == twin
+    ]
 
 
-def goal_of(grant: Mapping[str, Any]) -> Mapping[str, Any]:
+def goal_of(service: str, agency: str) -> Mapping[str, Any]:
     """The system that takes the service for the receiver: the one that names it, else the one that takes the rest."""
-    agency, service = grant.get("receivers", ANYBODY)[0], grant["service"]
     own = [system for system in of_kind("System") if system["code"].startswith(f"{agency}/")]
     rest = [system for system in own if "receives" not in system and not system.get("sends_only")]
     return next((system for system in own if service in system.get("receives", ())), *rest[:1])
@@ -302,6 +311,15 @@ class Stage:
         return [one.deliveries[0].state for one in found if one is not None]
 
 
+def who_may(directory: Directory, grant: Mapping[str, Any]) -> AgencyCode:
+    """The grantee, or the first agency below it that has a system where the grant is shared with those."""
+    grantee = AgencyCode(grant["grantee"])
+    if not grant.get("include_children"):
+        return grantee
+    below = (code for code in directory.agencies if code.startswith(f"{grantee}."))
+    return next(code for code in (grantee, *below) if directory.systems_of(code))
+
+
 def errands(stage: Stage, twin: str, pattern: Pattern) -> list[Errand]:
     """Everything that the registry lets anybody send to the twin's systems, in the manifest's order."""
     directory = stage.world.bus.directory.current()
@@ -310,15 +328,15 @@ def errands(stage: Stage, twin: str, pattern: Pattern) -> list[Errand]:
         service = directory.service(ServiceCode(document["code"]), 1)
         assert service is not None
         # One sender is enough: two would tell the partner the same thing.
-        for grant in grants_of(service.code, twin)[:1] if service.pattern is pattern else ():
-            receiver = AgencyCode(grant.get("receivers", ANYBODY)[0])
+        for grant, named in grants_of(service.code, twin)[:1] if service.pattern is pattern else ():
+            receiver = AgencyCode(named)
             system = directory.system_for(receiver, service.code)
             assert system is not None
-            assert system.code == goal_of(grant)["code"]
+            assert system.code == goal_of(service.code, receiver)["code"]
             found.append(
                 Errand(
                     service=service,
-                    sender=AgencyCode(grant["grantee"]),
+                    sender=who_may(directory, grant),
                     receiver=receiver,
                     purpose=grant.get("purposes", [""])[0],
                     examples=examples_of(document),

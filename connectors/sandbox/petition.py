@@ -25,7 +25,7 @@ from typing import Any
 from flask import Blueprint, Flask, Response, jsonify, make_response, request
 
 from connectors.sandbox.calling import call_bus
-from connectors.sandbox.faults import Dial
+from connectors.sandbox.faults import Dial, Preset, error
 from connectors.sandbox.sessions import IssuedSessions, same_login
 from schemas.codes import PETITION_STATUSES, may_follow
 
@@ -36,6 +36,18 @@ WORDING = {
     "missing": "Thiếu trường bắt buộc {member}",
     "status": "Trạng thái không hợp lệ",
     "token": "Token không hợp lệ",
+}
+PRESETS = {
+    "incomplete": error("1, a mandatory member is missing", "1", message=WORDING["missing"].format(member="NoiDung")),
+    "wrong-status": error("1, TrangThai is none of its list", "1", "status", service="trang-thai"),
+    "unknown": error("2, the petition is not known here, or not yet", "2", "unknown", service="trang-thai"),
+    "handed-down-twice": Preset(
+        says="one petition is handed down to the province twice",
+        call=(
+            f"/{NAME}/bo/chuyen",
+            {"petition": {"MaPAKN": "…"}, "times": 2, "to": "http://…/partners/G99.23/pakn/chuyen"},
+        ),
+    ),
 }
 MANDATORY = ("MaPAKN", "NguonGui", "NoiDung", "NgayGui")
 Verdict = tuple[str, str]
