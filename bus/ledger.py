@@ -58,6 +58,7 @@ from bus.records import (
     NewExchange,
     QueueRecord,
     Recorded,
+    Reference,
     Refusal,
     RefusalRecord,
     ReplayRecord,
@@ -68,6 +69,7 @@ from bus.records import (
 from bus.store import Store
 from bus.tables import (
     FIRST_OF_REPLY,
+    NEVER,
     attachments,
     attempts,
     counters,
@@ -346,6 +348,88 @@ class Ledger:
                 connection,
                 [{"name": name, "labels": label, "value": value} for (name, label), value in totals.items()],
             )
+
+    # ── step 6: dispatch ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def hold_due(
+        self, queued: Sequence[Reference], limits: Mapping[SystemCode, int], now: datetime, until: datetime
+    ) -> list[Reference]:
+        """One turn of a dispatcher in one transaction: note that ``queued`` are safe in their queues, and hold back up
+        to ``limits[system]`` due rows of each system until then, to be published now.
+
+        What is not noted as queued by that moment is due again: a dispatcher that dies loses nothing.
+        """
+        return self._store.write(self._hold_due_in, queued, limits, now, until)
+
+    def _hold_due_in(
+        self,
+        connection: Connection,
+        queued: Sequence[Reference],
+        limits: Mapping[SystemCode, int],
+        now: datetime,
+        until: datetime,
+    ) -> list[Reference]:
+        if queued:
+            rows = [reference.outbox_id for reference in queued]
+            self._statements.note_queued.run(connection, {"ids": rows})
+        due: list[tuple[Any, ...]] = []
+        for system, limit in limits.items():
+            due += self._statements.due_of_system.rows(
+                connection, {"system": system, "now": to_micros(now), "most": limit}
+            )
+        if not due:
+            return []
+        held = {"ids": [row for row, _ in due], "until": to_micros(until), "now": to_micros(now)}
+        self._statements.hold.run(connection, held)
+        traces = self._statements.traces_of.rows(connection, {"ids": [delivery for _, delivery in due]})
+        row_of = {delivery: row for row, delivery in due}
+        return [
+            Reference(delivery_id=delivery, system=SystemCode.unchecked(system), traceparent=trace,
+                      outbox_id=row_of[delivery])
+            for delivery, system, trace in traces
+        ]  # fmt: skip
+
+    def settle_and_claim_these(
+        self, settled: Sequence[Settlement], delivery_ids: Sequence[int], now: datetime, lease: timedelta
+    ) -> list[Claim]:
+        """One turn of a delivery process in one transaction: what ended, and of the deliveries that references named
+        those that still wait. A reference that came twice, or too late, claims nothing."""
+        return self._store.write(self._settle_and_claim_these_in, settled, delivery_ids, now, lease)
+
+    def _settle_and_claim_these_in(
+        self,
+        connection: Connection,
+        settled: Sequence[Settlement],
+        delivery_ids: Sequence[int],
+        now: datetime,
+        lease: timedelta,
+    ) -> list[Claim]:
+        self._write_in(connection, settled)
+        if not delivery_ids:
+            return []
+        values = {"ids": sorted(set(delivery_ids)), "lease_until": to_micros(now + lease)}
+        won = [row[0] for row in self._statements.lease_these.rows(connection, values)]
+        if not won:
+            return []
+        self._statements.leave_outbox_of.run(connection, {"ids": won})
+        return [_claim(row) for row in self._statements.claims_of.rows(connection, {"ids": won})]
+
+    def hand_back(self, delivery_ids: Sequence[int], due_at: datetime) -> None:
+        """References that were taken from a queue and not used (their receiver rests) are due again at that moment."""
+        values = {"ids": list(delivery_ids), "due_at": to_micros(due_at)}
+        self._store.write(lambda connection: self._statements.hand_back.run(connection, values))
+
+    def requeue_lost(self, system: SystemCode, queued_before: datetime, now: datetime) -> int:
+        """What should lie in a queue that was found empty is due again; counted. For a broker that lost its disks."""
+        values = {"system": system, "before": to_micros(queued_before), "now": to_micros(now)}
+        requeued: int = self._store.write(lambda connection: self._statements.requeue_lost.run(connection, values))
+        return requeued
+
+    def queued_systems(self, queued_before: datetime) -> list[SystemCode]:
+        """The systems of which something has lain in a queue since before that moment."""
+        query = select(outbox.c.system).where(outbox.c.queued_at < to_micros(queued_before)).distinct()
+        with self._store.reading() as connection:
+            return [SystemCode.unchecked(system) for system in connection.execute(query).scalars()]
 
     # ── step 7: claim ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -644,7 +728,7 @@ class Ledger:
 
     def _deliveries_of(self, connection: Connection, exchange_id: int) -> list[DeliveryRecord]:
         rows = connection.execute(
-            select(deliveries, outbox.c.due_at)
+            select(deliveries, func.coalesce(outbox.c.queued_at, outbox.c.due_at).label("due_at"))
             .outerjoin(outbox, outbox.c.delivery_id == deliveries.c.id)
             .where(deliveries.c.exchange_id == exchange_id)
             .order_by(deliveries.c.id)
@@ -969,6 +1053,48 @@ class _Statements:
             )
         )
         self.claims_of = prepared(_CLAIMED.where(deliveries.c.id.in_(ids)).order_by(deliveries.c.id))
+        # Dispatch
+        self.note_queued = prepared(
+            update(outbox).where(outbox.c.id.in_(ids), outbox.c.queued_at.is_not(None)).values(due_at=NEVER)
+        )
+        self.hold = prepared(
+            update(outbox)
+            .where(outbox.c.id.in_(ids))
+            .values(due_at=bindparam("until", type_=BigInteger), queued_at=bindparam("now", type_=BigInteger))
+        )
+        self.traces_of = prepared(
+            select(deliveries.c.id, deliveries.c.system, exchanges.c.traceparent)
+            .join(exchanges, exchanges.c.id == deliveries.c.exchange_id)
+            .where(deliveries.c.id.in_(ids))
+            .order_by(deliveries.c.id)
+        )
+        # Not what waits for a later attempt: an old reference must not bring it forward.
+        sent = exists().where(outbox.c.delivery_id == deliveries.c.id, outbox.c.queued_at.is_not(None))
+        self.lease_these = prepared(
+            update(deliveries)
+            .where(deliveries.c.id.in_(ids), deliveries.c.state == State.WAITING.value, sent)
+            .values(
+                state=State.DELIVERING.value,
+                attempt=deliveries.c.attempt + 1,
+                lease_until=bindparam("lease_until", type_=BigInteger),
+            )
+            .returning(deliveries.c.id)
+        )
+        self.leave_outbox_of = prepared(delete(outbox).where(outbox.c.delivery_id.in_(ids)))
+        self.hand_back = prepared(
+            update(outbox)
+            .where(outbox.c.delivery_id.in_(ids), outbox.c.queued_at.is_not(None))
+            .values(due_at=bindparam("due_at", type_=BigInteger), queued_at=None)
+        )
+        self.requeue_lost = prepared(
+            update(outbox)
+            .where(
+                outbox.c.system == bindparam("system"),
+                outbox.c.due_at == NEVER,
+                outbox.c.queued_at < bindparam("before", type_=BigInteger),
+            )
+            .values(due_at=bindparam("now", type_=BigInteger), queued_at=None)
+        )
         # Settle
         self.held_claims = prepared(
             select(deliveries.c.id, deliveries.c.attempt, deliveries.c.system, deliveries.c.ordering_key).where(

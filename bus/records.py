@@ -118,6 +118,17 @@ class Carried:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """What lies in a queue for a delivery: its number and the trace it belongs to, nothing of the message itself."""
+
+    delivery_id: int
+    system: SystemCode
+    traceparent: str
+    #: The outbox row that it was made from, so that a later one of the same delivery is not mistaken for it.
+    outbox_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredReply:
     """The answer to a request-reply call: the bytes that the caller gets and the manifest that proves them."""
 

@@ -25,6 +25,10 @@ class Settings:
 
     home: Annotated[Path, "folder of the embedded store, keys and attachments"] = Path("var")
     store_url: Annotated[str, "SQLAlchemy URL of the store; empty: SQLite in the home folder"] = ""
+    broker_url: Annotated[
+        str, "RabbitMQ nodes, comma-separated amqp:// or amqps:// addresses; empty: the store itself is the queue"
+    ] = ""
+    broker_authority: Annotated[str, "file with the certificates that the broker's are signed by (amqps)"] = ""
     public_url: Annotated[str, "address under which members reach this bus"] = "http://127.0.0.1:8080"
     host: Annotated[str, "address to listen on"] = "127.0.0.1"
     port: Annotated[int, "port to listen on"] = 8080
@@ -105,6 +109,10 @@ class Settings:
     @property
     def surface_names(self) -> frozenset[str]:
         return frozenset(name.strip() for name in self.surfaces.split(",") if name.strip())
+
+    @property
+    def broker_urls(self) -> tuple[str, ...]:
+        return tuple(url.strip() for url in self.broker_url.split(",") if url.strip())
 
     @property
     def process_names(self) -> tuple[str, ...]:

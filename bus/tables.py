@@ -85,6 +85,9 @@ outbox = Table(
     Column("delivery_id", BigId, ForeignKey("deliveries.id"), nullable=False),
     Column("system", Text, nullable=False),
     Column("due_at", BigInteger, nullable=False),
+    #: When a reference to it was sent to the receiver's queue. Until that is confirmed, ``due_at`` is when to send it
+    #: again; then :data:`NEVER`.
+    Column("queued_at", BigInteger),
     Index("outbox_by_system", "system", "due_at", "id"),
     Index("outbox_by_delivery", "delivery_id", unique=True),
 )
@@ -318,6 +321,9 @@ process_steps = Table(
     Column("message_id", Text),
     Column("problem", Text),
 )
+
+#: The due moment of what needs no sending, its reference being in a queue: the last second of the year 9999.
+NEVER = 253_402_300_799_000_000
 
 #: Receivers of one exchange are numbered within ten bits; ``schemas.message.MAX_RECEIVERS`` stays below.
 RECEIVERS_PER_EXCHANGE = 1024

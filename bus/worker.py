@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 
 from bus.assembly import Bus
-from bus.broker.embedded import EmbeddedBroker
+from bus.broker.opened import open_broker
 from bus.logs import get_logger
 from bus.outbox import Relay
 from bus.records import Claim
@@ -25,7 +25,7 @@ class Worker:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         settings = bus.settings
-        self._broker = EmbeddedBroker(bus.ledger, settings.wake_folder, settings.lease_seconds)
+        self._broker = open_broker(bus)
         self._pool = _Pool(self._deliver)
         self._relay = Relay(
             broker=self._broker,

@@ -14,7 +14,7 @@ from bus.evidence import EvidenceWriter
 from bus.ledger import Ledger
 from bus.records import Claim, NewExchange, Recorded, Refusal, Settlement, State
 from bus.settings import load_settings
-from bus.store import Store, open_store
+from bus.store import Store, migrate, open_store
 from registry.model import Pattern
 from schemas.codec import canonical_json
 from schemas.identifiers import AgencyCode, DossierCode, MessageId, ServiceCode, SystemCode
@@ -180,6 +180,14 @@ class House:
         assert by_name.get("delivered", 0) == counts.get("delivered", 0)
         assert by_name.get("delivered", 0) + by_name.get("died", 0) == ended
         assert {state.value: number for state, number in self.ledger.states().items()} == counts
+
+
+def prepare(house: House) -> None:
+    """Make the tables of an empty store, and let go of it."""
+    migrate(house.store)
+    with house.store.writing() as connection:
+        house.log.prepare(connection)
+    house.close()
 
 
 def a_message(

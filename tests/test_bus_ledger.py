@@ -17,7 +17,6 @@ from sqlalchemy import text
 
 from bus.ledger import MOST_ATTEMPTS_WITHOUT_END
 from bus.records import Recorded, State
-from bus.store import migrate
 from bus.tables import delivery_id
 from registry.model import Pattern
 from schemas.identifiers import DossierCode, MessageId, ServiceCode, SystemCode
@@ -35,6 +34,7 @@ from tests.ledger_house import (
     STORE,
     House,
     a_message,
+    prepare,
     statements_of,
 )
 from tests.postgresql import PrivateServer, private_postgresql
@@ -52,22 +52,15 @@ def postgresql(missing_service: Callable[[str], NoReturn]) -> Iterator[PrivateSe
 def template(postgresql: PrivateServer, keys: tuple[KeyRing, NoteKey]) -> str:
     """A database with the tables in it, to be copied for each test."""
     name = postgresql.new_database()
-    _prepare(House(store_url=postgresql.url(name), ring=keys[0], log_key=keys[1]))
+    prepare(House(store_url=postgresql.url(name), ring=keys[0], log_key=keys[1]))
     return name
 
 
 @pytest.fixture(scope="module")
 def sqlite_file(tmp_path_factory: pytest.TempPathFactory, keys: tuple[KeyRing, NoteKey]) -> Path:
     path = tmp_path_factory.mktemp("template") / "lgsp.db"
-    _prepare(House(store_url=f"sqlite:///{path}", ring=keys[0], log_key=keys[1]))
+    prepare(House(store_url=f"sqlite:///{path}", ring=keys[0], log_key=keys[1]))
     return path
-
-
-def _prepare(house: House) -> None:
-    migrate(house.store)
-    with house.store.writing() as connection:
-        house.log.prepare(connection)
-    house.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """The queue between the outbox and the deliverers. It carries references, never a citizen's data.
 
-Two brokers pass the same contract suite: the embedded one, where the store itself is the queue, and (later) RabbitMQ.
+Two brokers pass the same contract suite: the embedded one, where the store itself is the queue, and RabbitMQ, one queue
+for each receiving system.
 """
 
 from __future__ import annotations

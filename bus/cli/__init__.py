@@ -161,7 +161,7 @@ def init(session: Session) -> None:
     for what, where in (
         ("home", settings.home.resolve()),
         ("keys", settings.key_folder.resolve()),
-        ("store", without_password(settings)),
+        ("store", without_password(settings.effective_store_url)),
         ("speaks as", settings.system),
         ("address", settings.public_url),
     ):
@@ -252,9 +252,9 @@ def _must_have_keys(settings: Settings) -> None:
         fail(f"There is no bus in {settings.home} yet. Run `lgsp init` first, or name its folder with --home.")
 
 
-def without_password(settings: Settings) -> str:
-    """The store's URL as it may be shown."""
-    url = re.sub(r"(//[^/@:]*):[^/@]*@", r"\1:***@", settings.effective_store_url)
+def without_password(url: str) -> str:
+    """The address of a store or broker as it may be shown."""
+    url = re.sub(r"(//[^/@:]*):[^/@]*@", r"\1:***@", url)
     return re.sub(r"(?i)((?:password|passfile|sslpassword)=)[^&]*", r"\1***", url)
 
 

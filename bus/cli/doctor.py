@@ -94,10 +94,11 @@ def doctor(context: click.Context, full: bool, as_json: bool) -> None:
 
 
 def _settings_rows(settings: Settings) -> Iterator[tuple[str, str, str, str]]:
-    """Name, value, origin, meaning. The one setting that may hold a secret is the store's URL."""
+    """Name, value, origin, meaning. Only addresses may hold a secret."""
     for name, meaning in setting_meanings().items():
-        secret = name == "store_url" and settings.store_url
-        value = without_password(settings) if secret else str(getattr(settings, name))
+        value = str(getattr(settings, name))
+        if name in ("store_url", "broker_url"):
+            value = without_password(value)
         yield name, value, settings.origins.get(name, "default"), meaning
 
 

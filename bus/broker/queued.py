@@ -1,0 +1,219 @@
+"""The outbox behind a queue of its own for each receiver: step 6 as a thread, and deliveries claimed by reference.
+
+::
+
+    outbox row due ──hold──▶ published ──confirmed──▶ noted as queued ─ ─ ─ claim takes the row away
+                     ▲                  not confirmed in time │
+                     └────────────────────────────────────────┘
+
+The row stays until the delivery is claimed, so nothing is lost with the broker: a reference that never arrived is sent
+again when its hold runs out, and so is what lay in a queue that is found empty (a broker that lost its disks). A
+reference too many claims nothing: the ledger knows whether its delivery still waits.
+
+A reference is acknowledged when the end of its attempt is on disk, so the queue never holds less than what is open.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from bus.broker.rabbitmq import RabbitLink, Received
+from bus.ledger import Ledger
+from bus.logs import get_logger
+from bus.records import Claim, Reference, Settlement
+from bus.wake import WakeListener
+from registry.directory import LiveDirectory
+from registry.model import DeliveryMode
+from schemas.identifiers import SystemCode
+from schemas.moment import utc_now
+
+log = get_logger()
+
+#: A reference whose confirmation has not come by then is sent again.
+_HOLD: Final = timedelta(seconds=15)
+#: Of one system in one turn, and of all that are on their way to the broker: more would only fill memory.
+_MOST_OF_A_SYSTEM: Final = 500
+_MOST_UNCONFIRMED: Final = 4000
+#: What lies here unused for so long, because its receiver rests, goes back to the outbox: a broker ends the channel of
+#: those who hold a message for half an hour, and another node may have more luck.
+_IDLE_SECONDS: Final = 120.0
+#: How long a reference rests that was handed back.
+_REST: Final = timedelta(seconds=30)
+#: How often the queues are looked at, and how long something must have lain in one before it is missed there.
+_LOOK_SECONDS: Final = 30.0
+_MISSED_AFTER: Final = timedelta(seconds=120)
+
+
+class QueuedBroker:
+    """See :class:`bus.broker.Broker`. Start it before use."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        directory: LiveDirectory,
+        wake_folder: Path,
+        urls: Sequence[str],
+        *,
+        lease_seconds: float,
+        poll_seconds: float,
+        authority_file: str = "",
+    ) -> None:
+        self._ledger = ledger
+        self._directory = directory
+        self._lease = timedelta(seconds=lease_seconds)
+        self._poll_seconds = poll_seconds
+        self._listener = WakeListener(wake_folder)
+        self._changed = threading.Event()
+        self._link = RabbitLink(urls, on_change=self._on_change, authority_file=authority_file)
+        #: What was claimed by which reference and until when, until its end is on disk. Of the relay's thread.
+        self._held: dict[tuple[int, int], tuple[Received, datetime]] = {}
+        self._swept_at = time.monotonic()
+        self._stopping = threading.Event()
+        self._dispatching = threading.Thread(target=self._dispatch, name="dispatch", daemon=True)
+        self._systems_of: tuple[int, Mapping[SystemCode, int]] = (-1, {})
+
+    def start(self) -> None:
+        self._link.start()
+        self._dispatching.start()
+
+    # ── steps 7 and 8, for the relay's thread ─────────────────────────────────────────────────────────────────────
+
+    def systems_due(self, now: datetime) -> list[tuple[SystemCode, datetime]]:
+        return [(system, now) for system in self._link.received()]
+
+    def take(self, settled: Sequence[Settlement], places: Mapping[SystemCode, int], now: datetime) -> list[Claim]:
+        taken = [each for system, most in places.items() for each in self._link.take(system, most)]
+        try:
+            claims = self._ledger.settle_and_claim_these(
+                settled, [each.delivery_id for each in taken], now, self._lease
+            )
+        except BaseException:
+            self._link.put_back(reversed(taken))
+            raise
+        self._link.acknowledge([*self._ended(settled), *self._unused(taken, claims), *self._run_out(now)])
+        return claims
+
+    def _ended(self, settled: Sequence[Settlement]) -> Iterable[Received]:
+        for settlement in settled:
+            held = self._held.pop((settlement.delivery_id, settlement.attempt), None)
+            if held is not None:
+                yield held[0]
+
+    def _unused(self, taken: Sequence[Received], claims: Sequence[Claim]) -> Iterable[Received]:
+        """References that claimed nothing: repeats, and what has been settled meanwhile."""
+        claimed = {claim.delivery_id: claim for claim in claims}
+        for reference in taken:
+            claim = claimed.pop(reference.delivery_id, None)
+            if claim is None:
+                yield reference
+            else:
+                self._held[claim.delivery_id, claim.attempt] = (reference, claim.lease_until)
+
+    def _run_out(self, now: datetime) -> Iterable[Received]:
+        """References whose lease ran out before anybody wrote an end: the ledger makes their deliveries due again."""
+        if time.monotonic() - self._swept_at < _LOOK_SECONDS:
+            return
+        self._swept_at = time.monotonic()
+        for key, (reference, lease_until) in list(self._held.items()):
+            if lease_until < now:
+                del self._held[key]
+                yield reference
+
+    def wait(self, seconds: float) -> None:
+        self._changed.wait(seconds)
+        self._changed.clear()
+
+    def tap(self) -> None:
+        self._changed.set()
+        self._listener.tap()
+
+    def close(self) -> None:
+        self._stopping.set()
+        self._listener.tap()
+        self._dispatching.join()
+        self._link.close()
+        self._listener.close()
+
+    def _on_change(self) -> None:
+        self._changed.set()
+
+    # ── step 6, on a thread of its own ────────────────────────────────────────────────────────────────────────────
+
+    def _dispatch(self) -> None:
+        looked_at = time.monotonic()
+        confirmed: list[Reference] = []
+        while not self._stopping.is_set():
+            try:
+                confirmed += self._link.confirmed()
+                sent = self._send_due(confirmed)
+                confirmed = []
+                if time.monotonic() - looked_at > _LOOK_SECONDS:
+                    looked_at = time.monotonic()
+                    self._keep_house()
+                self._find_lost()
+            except Exception:
+                log.exception("dispatch.failed")
+                sent = 0
+                self._stopping.wait(1.0)
+            if not sent:
+                self._listener.wait(self._poll_seconds if not self._link.unconfirmed else _CONFIRM_SECONDS)
+
+    def _send_due(self, confirmed: Sequence[Reference]) -> int:
+        """Note what has arrived, send what is due; returns how many were sent."""
+        now = utc_now()
+        systems = self._push_systems()
+        self._link.consume(systems)
+        limits = {} if self._must_pause() else self._due(systems, now)
+        if not confirmed and not limits:
+            return 0
+        references = self._ledger.hold_due(confirmed, limits, now, now + _HOLD)
+        if references:
+            self._link.publish(references)
+        return len(references)
+
+    def _must_pause(self) -> bool:
+        return not self._link.is_open or self._link.is_blocked or self._link.unconfirmed >= _MOST_UNCONFIRMED
+
+    def _due(self, systems: Mapping[SystemCode, int], now: datetime) -> dict[SystemCode, int]:
+        return {
+            system: _MOST_OF_A_SYSTEM
+            for system, due_at in self._ledger.systems_due(now)
+            if due_at <= now and system in systems
+        }
+
+    def _push_systems(self) -> Mapping[SystemCode, int]:
+        """The systems that are delivered to, with the most deliveries that may be open at each."""
+        directory = self._directory.current()
+        if self._systems_of[0] != directory.revision:
+            pushed = {
+                system.code: system.concurrency
+                for system in directory.systems.values()
+                if system.mode is DeliveryMode.PUSH and not system.suspended
+            }
+            self._systems_of = (directory.revision, pushed)
+        return self._systems_of[1]
+
+    def _keep_house(self) -> None:
+        idle = self._link.take_older_than(_IDLE_SECONDS)
+        if idle:
+            self._ledger.hand_back([each.delivery_id for each in idle], utc_now() + _REST)
+            self._link.acknowledge(idle)
+        self._link.look_at(self._ledger.queued_systems(utc_now() - _MISSED_AFTER))
+
+    def _find_lost(self) -> None:
+        """An empty queue holds nothing of what the outbox thinks is there; at most what is in somebody's hands."""
+        now = utc_now()
+        for system, ready in self._link.depths().items():
+            if ready == 0:
+                found = self._ledger.requeue_lost(system, now - _MISSED_AFTER, now)
+                if found:
+                    log.warning("outbox.sent_again", system=system, count=found)
+
+
+#: How soon to look for confirmations that are on their way.
+_CONFIRM_SECONDS: Final = 0.02

@@ -1,0 +1,466 @@
+"""RabbitMQ: one durable quorum queue for each receiving system, references in it, and the only use of pika.
+
+::
+
+    lgsp.deliver.<system>    quorum queue, at most DELIVERY_LIMIT returns of one reference, then:
+    lgsp.dead                exchange and quorum queue of references that killed whoever took them
+
+    message: {"delivery": "3145728"}, persistent, mandatory, headers {"traceparent": "00-…"}
+
+One thread owns the connection and runs its loop; every other thread hands it work and is never called back by it except
+through ``on_change``. Publishing is in batches whose confirms come back together. When the connection is lost, what was
+not confirmed is forgotten here (the outbox sends it again) and what was taken and not acknowledged comes again from the
+queue: both are repeats, which the ledger tells from first times.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pika
+from pika.adapters.select_connection import SelectConnection
+from pika.channel import Channel
+from pika.exceptions import AMQPError
+from pika.spec import Basic, BasicProperties
+
+from bus.logs import get_logger
+from bus.records import Reference
+from schemas.identifiers import SystemCode
+
+log = get_logger()
+
+#: How often a queue hands the same reference out before it goes to the dead ones.
+DELIVERY_LIMIT: Final = 20
+DEAD: Final = "lgsp.dead"
+_HEARTBEAT_SECONDS: Final = 15
+_CONNECT_SECONDS: Final = 5.0
+#: Pause before the next try to connect: doubled each time up to the second, with some jitter.
+_FIRST_PAUSE_SECONDS: Final = 0.2
+_LONGEST_PAUSE_SECONDS: Final = 5.0
+_QUEUE_ARGUMENTS: Final = {
+    "x-queue-type": "quorum",
+    "x-delivery-limit": DELIVERY_LIMIT,
+    "x-dead-letter-exchange": DEAD,
+}
+
+
+def queue_name(system: SystemCode) -> str:
+    return f"lgsp.deliver.{system}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """A reference taken from a queue. It comes again, to whoever takes next, unless it is acknowledged."""
+
+    delivery_id: int
+    system: SystemCode
+    #: By time.monotonic.
+    taken_at: float
+    _tag: int
+    #: Of which connection: a tag means nothing on another.
+    _generation: int
+
+
+class RabbitLink:
+    """The connection of one process to the broker. Thread-safe; opened by `start`, ended by `close`."""
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        on_change: Callable[[], None],
+        authority_file: str = "",
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        """``urls``: the nodes of the cluster, tried in turn; ``authority_file``: who signed their certificates."""
+        if not urls:
+            raise ValueError("a broker has an address")
+        self._parameters = [_parameters(url, authority_file) for url in urls]
+        self._on_change = on_change
+        self._random = random
+        self._mutex = threading.Lock()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="rabbitmq", daemon=True)
+        # Of the thread that owns the connection:
+        self._connection: SelectConnection | None = None
+        self._publishing: Channel | None = None
+        self._consuming: Channel | None = None
+        self._generation = 0
+        self._declared: set[SystemCode] = set()
+        self._consumers: dict[SystemCode, tuple[str, int]] = {}
+        self._unconfirmed: dict[int, Reference] = {}
+        self._next_tag = 1
+        # Shared, under the mutex:
+        self._wanted: Mapping[SystemCode, int] = {}
+        self._confirmed: list[Reference] = []
+        self._received: dict[SystemCode, deque[Received]] = {}
+        self._depths: dict[SystemCode, int] = {}
+        self._blocked = False
+        self._open = False
+        self._unconfirmed_count = 0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the connection; what was taken and not acknowledged goes back to its queue."""
+        self._closing.set()
+        self._in_loop(self._end)
+        self._thread.join(10)
+
+    # ── for any thread ────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def is_open(self) -> bool:
+        """Can references be published and taken now?"""
+        with self._mutex:
+            return self._open
+
+    @property
+    def is_blocked(self) -> bool:
+        """Has the broker asked for a pause (its memory or disk runs out)?"""
+        with self._mutex:
+            return self._blocked
+
+    @property
+    def unconfirmed(self) -> int:
+        """References published whose confirmation has not come yet."""
+        with self._mutex:
+            return self._unconfirmed_count
+
+    def publish(self, references: Sequence[Reference]) -> None:
+        """Send each to its system's queue. What arrives safely turns up in `confirmed`; nothing is said of the rest."""
+        with self._mutex:
+            self._unconfirmed_count += len(references)
+        if not self._in_loop(lambda: self._publish(references)):
+            with self._mutex:
+                self._unconfirmed_count -= len(references)
+
+    def confirmed(self) -> list[Reference]:
+        """What has arrived in its queue since the last call: on the disks of most nodes."""
+        with self._mutex:
+            confirmed, self._confirmed = self._confirmed, []
+        return confirmed
+
+    def consume(self, prefetch: Mapping[SystemCode, int]) -> None:
+        """Take references of these systems, each at most so many at once that are not acknowledged; of no others."""
+        with self._mutex:
+            if prefetch == self._wanted:
+                return
+            self._wanted = dict(prefetch)
+        self._in_loop(self._follow_wishes)
+
+    def received(self) -> dict[SystemCode, int]:
+        """How many references lie here for each system."""
+        with self._mutex:
+            return {system: len(waiting) for system, waiting in self._received.items() if waiting}
+
+    def take(self, system: SystemCode, most: int) -> list[Received]:
+        """The oldest of them; they are the caller's to acknowledge or to put back."""
+        with self._mutex:
+            waiting = self._received.get(system, deque())
+            return [waiting.popleft() for _ in range(min(most, len(waiting)))]
+
+    def take_older_than(self, seconds: float) -> list[Received]:
+        """Those that have lain here for so long."""
+        limit = time.monotonic() - seconds
+        with self._mutex:
+            old = [each for waiting in self._received.values() for each in waiting if each.taken_at < limit]
+            for system in {each.system for each in old}:
+                kept = (each for each in self._received[system] if each.taken_at >= limit)
+                self._received[system] = deque(kept)
+        return old
+
+    def put_back(self, references: Iterable[Received]) -> None:
+        """Undo a `take`."""
+        with self._mutex:
+            for each in references:
+                if each._generation == self._generation:
+                    self._received.setdefault(each.system, deque()).appendleft(each)
+
+    def acknowledge(self, references: Sequence[Received]) -> None:
+        """They are done: the queue may forget them."""
+        if references:
+            self._in_loop(lambda: self._acknowledge(references))
+
+    def look_at(self, systems: Sequence[SystemCode]) -> None:
+        """Ask how many references lie ready in these queues; the answers turn up in `depths`."""
+        self._in_loop(lambda: self._look_at(systems))
+
+    def depths(self) -> dict[SystemCode, int]:
+        """The answers to `look_at` since the last call."""
+        with self._mutex:
+            depths, self._depths = self._depths, {}
+        return depths
+
+    def _in_loop(self, function: Callable[[], None]) -> bool:
+        """Run on the thread of the connection; False when there is no connection."""
+        connection = self._connection
+        if connection is None:
+            return False
+        with suppress(Exception):  # the loop has just ended: as if there were none
+            connection.ioloop.add_callback_threadsafe(function)
+            return True
+        return False
+
+    # ── the connection's own thread ───────────────────────────────────────────────────────────────────────────────
+
+    def _run(self) -> None:
+        pause = _FIRST_PAUSE_SECONDS
+        turn = int(self._random() * len(self._parameters))
+        while not self._closing.is_set():
+            opened_before = self._generation
+            try:
+                self._connect(self._parameters[turn % len(self._parameters)])
+            except Exception:
+                log.exception("broker.failed")
+            turn += 1
+            if self._generation > opened_before:
+                pause = _FIRST_PAUSE_SECONDS
+            self._closing.wait(pause * (0.5 + self._random()))
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    def _connect(self, parameters: pika.ConnectionParameters) -> None:
+        """One connection from its beginning to its end."""
+        connection = SelectConnection(
+            parameters,
+            on_open_callback=self._on_open,
+            on_open_error_callback=self._on_refused,
+            on_close_callback=self._on_closed,
+        )
+        self._connection = connection
+        try:
+            connection.ioloop.start()
+        finally:
+            self._connection = None
+            self._lose()
+            with suppress(Exception):
+                connection.ioloop.close()
+
+    def _end(self) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        if connection.is_open:
+            connection.close()
+        else:
+            connection.ioloop.stop()
+
+    def _on_refused(self, connection: SelectConnection, error: BaseException) -> None:
+        log.warning("broker.unreachable", reason=type(error).__name__)
+        connection.ioloop.stop()
+
+    def _on_closed(self, connection: SelectConnection, error: BaseException) -> None:
+        if not self._closing.is_set():
+            log.warning("broker.lost", reason=type(error).__name__)
+        connection.ioloop.stop()
+
+    def _on_open(self, connection: SelectConnection) -> None:
+        if self._closing.is_set():
+            connection.close()
+            return
+        connection.add_on_connection_blocked_callback(lambda *_: self._set_blocked(True))
+        connection.add_on_connection_unblocked_callback(lambda *_: self._set_blocked(False))
+        connection.channel(on_open_callback=self._on_publishing_channel)
+
+    def _on_publishing_channel(self, channel: Channel) -> None:
+        self._publishing = channel
+        self._next_tag = 1
+        channel.add_on_close_callback(self._on_channel_closed)
+        channel.add_on_return_callback(self._on_returned)
+        channel.confirm_delivery(self._on_confirmed)
+        channel.exchange_declare(DEAD, exchange_type="fanout", durable=True)
+        channel.queue_declare(DEAD, durable=True, arguments={"x-queue-type": "quorum"})
+        channel.queue_bind(DEAD, DEAD, callback=self._on_ready_to_publish)
+
+    def _on_ready_to_publish(self, _frame: Any) -> None:
+        if self._connection is not None:
+            self._connection.channel(on_open_callback=self._on_consuming_channel)
+
+    def _on_consuming_channel(self, channel: Channel) -> None:
+        self._consuming = channel
+        channel.add_on_close_callback(self._on_channel_closed)
+        channel.add_on_cancel_callback(self._on_cancelled)
+        with self._mutex:
+            self._generation += 1
+            self._open = True
+        log.info("broker.connected")
+        self._follow_wishes()
+        self._on_change()
+
+    def _on_channel_closed(self, channel: Channel, error: BaseException) -> None:
+        """The broker closes a channel for what it takes as a mistake: begin anew, whole."""
+        if self._closing.is_set() or self._connection is None or not self._connection.is_open:
+            return
+        log.warning("broker.channel_closed", reason=type(error).__name__)
+        self._connection.close()
+
+    def _lose(self) -> None:
+        self._publishing = self._consuming = None
+        self._declared.clear()
+        self._consumers.clear()
+        self._unconfirmed.clear()
+        with self._mutex:
+            self._open = self._blocked = False
+            self._unconfirmed_count = 0
+            self._received.clear()
+            self._depths.clear()
+        self._on_change()
+
+    def _set_blocked(self, blocked: bool) -> None:
+        log.warning("broker.blocked" if blocked else "broker.unblocked")
+        with self._mutex:
+            self._blocked = blocked
+        self._on_change()
+
+    def _declare(self, system: SystemCode) -> None:
+        """Commands of a channel are carried out in their order: what follows finds the queue."""
+        if system not in self._declared and self._publishing is not None:
+            self._declared.add(system)
+            self._publishing.queue_declare(queue_name(system), durable=True, arguments=_QUEUE_ARGUMENTS)
+
+    def _publish(self, references: Sequence[Reference]) -> None:
+        channel = self._publishing
+        if channel is None or not channel.is_open:
+            with self._mutex:
+                self._unconfirmed_count = max(0, self._unconfirmed_count - len(references))
+            return
+        for reference in references:
+            self._declare(reference.system)
+            properties = BasicProperties(
+                content_type="application/json",
+                delivery_mode=2,
+                message_id=str(reference.delivery_id),
+                headers={"traceparent": reference.traceparent},
+            )
+            body = json.dumps({"delivery": str(reference.delivery_id)}).encode("ascii")
+            self._unconfirmed[self._next_tag] = reference
+            self._next_tag += 1
+            channel.basic_publish("", queue_name(reference.system), body, properties, mandatory=True)
+
+    def _on_confirmed(self, frame: Any) -> None:
+        method, last = frame.method, frame.method.delivery_tag
+        tags = [tag for tag in self._unconfirmed if tag <= last] if method.multiple else [last]
+        done = [each for tag in tags if (each := self._unconfirmed.pop(tag, None)) is not None]
+        with self._mutex:
+            self._unconfirmed_count -= len(done)
+            if isinstance(method, Basic.Ack):
+                self._confirmed += done
+        self._on_change()
+
+    def _on_returned(self, _channel: Channel, method: Any, properties: BasicProperties, _body: bytes) -> None:
+        """There is no such queue (somebody deleted it): declare it before the next. A return comes before its
+        confirmation, which must then count for nothing."""
+        number = properties.message_id
+        self._declared = {system for system in self._declared if queue_name(system) != method.routing_key}
+        for tag, reference in list(self._unconfirmed.items()):
+            if str(reference.delivery_id) == number:
+                del self._unconfirmed[tag]
+                with self._mutex:
+                    self._unconfirmed_count -= 1
+        log.warning("broker.returned", system=method.routing_key.rpartition("deliver.")[2])
+
+    def _follow_wishes(self) -> None:
+        """Begin and end consumers so that they are those that are wanted."""
+        channel = self._consuming
+        if channel is None or not channel.is_open:
+            return
+        with self._mutex:
+            wanted = dict(self._wanted)
+        for system, (consumer, prefetch) in list(self._consumers.items()):
+            if wanted.get(system) != prefetch:
+                channel.basic_cancel(consumer)
+                del self._consumers[system]
+                self._drop(system)
+        for system, prefetch in wanted.items():
+            if system not in self._consumers:
+                channel.queue_declare(queue_name(system), durable=True, arguments=_QUEUE_ARGUMENTS)
+                # Counts for the consumers that begin after it, one by one.
+                channel.basic_qos(prefetch_count=prefetch)
+                consumer = channel.basic_consume(queue_name(system), self._on_message)
+                self._consumers[system] = (consumer, prefetch)
+
+    def _on_cancelled(self, frame: Any) -> None:
+        """The broker ended a consumer: its queue was deleted, or the node that led it is gone. Declare and begin again.
+        What was taken from it is good for a claim; its acknowledgement is for nothing."""
+        consumer = frame.method.consumer_tag
+        for system, (tag, _) in list(self._consumers.items()):
+            if tag == consumer:
+                log.warning("broker.consumer_cancelled", system=system)
+                del self._consumers[system]
+                self._declared.discard(system)
+        self._follow_wishes()
+
+    def _drop(self, system: SystemCode) -> None:
+        """What lies here of a system that is not consumed any more goes back."""
+        with self._mutex:
+            waiting = self._received.pop(system, deque())
+        if self._consuming is not None:
+            for each in waiting:
+                self._consuming.basic_nack(each._tag, requeue=True)
+
+    def _on_message(self, channel: Channel, method: Any, _properties: BasicProperties, body: bytes) -> None:
+        system = SystemCode.unchecked(method.routing_key.removeprefix("lgsp.deliver."))
+        try:
+            delivery = int(json.loads(body)["delivery"])
+        except (ValueError, KeyError, TypeError):
+            # Not ours: somebody else wrote into the queue. Nothing is lost by laying it aside.
+            log.error("broker.foreign_message", system=system)
+            channel.basic_reject(method.delivery_tag, requeue=False)
+            return
+        received = Received(
+            delivery_id=delivery,
+            system=system,
+            taken_at=time.monotonic(),
+            _tag=method.delivery_tag,
+            _generation=self._generation,
+        )
+        with self._mutex:
+            self._received.setdefault(system, deque()).append(received)
+        self._on_change()
+
+    def _acknowledge(self, references: Sequence[Received]) -> None:
+        channel = self._consuming
+        if channel is None or not channel.is_open:
+            return
+        for each in references:
+            if each._generation == self._generation:
+                channel.basic_ack(each._tag)
+
+    def _look_at(self, systems: Sequence[SystemCode]) -> None:
+        if self._publishing is None or not self._publishing.is_open:
+            return
+        for system in systems:
+            self._publishing.queue_declare(
+                queue_name(system), durable=True, arguments=_QUEUE_ARGUMENTS, callback=self._keeping_depth(system)
+            )
+
+    def _keeping_depth(self, system: SystemCode) -> Callable[[Any], None]:
+        def keep(frame: Any) -> None:
+            with self._mutex:
+                self._depths[system] = frame.method.message_count
+            self._on_change()
+
+        return keep
+
+
+def _parameters(url: str, authority_file: str) -> pika.ConnectionParameters:
+    try:
+        parameters = pika.URLParameters(url)
+    except (ValueError, AMQPError, AttributeError) as error:
+        raise ValueError("LGSP_BROKER_URL: expected amqp:// or amqps://user:password@host:port/vhost") from error
+    parameters.heartbeat = _HEARTBEAT_SECONDS
+    parameters.blocked_connection_timeout = None  # a blocked broker is waited for, not left
+    parameters.socket_timeout = parameters.stack_timeout = _CONNECT_SECONDS
+    if url.startswith("amqps://") and authority_file:
+        parameters.ssl_options = pika.SSLOptions(ssl.create_default_context(cafile=authority_file), parameters.host)
+    return parameters
