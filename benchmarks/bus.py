@@ -38,10 +38,10 @@ SCHEMA = Path(__file__).resolve().parent.parent / "schemas" / "documents" / "dos
 
 @dataclass(slots=True, kw_only=True)
 class RunningBus:
-    """A bus in its own processes; ``worker`` is None where only the accept path is measured."""
+    """A bus in its own processes; there are no ``workers`` where only the accept path is measured."""
 
     web: Running
-    worker: Running | None
+    workers: tuple[Running, ...]
     home: Path
     key: SigningKey
 
@@ -50,11 +50,11 @@ class RunningBus:
         return self.web.port
 
     def pids(self) -> list[int]:
-        return [*self.web.pids, *(self.worker.pids if self.worker else [])]
+        return [*self.web.pids, *(pid for worker in self.workers for pid in worker.pids)]
 
     def stop(self) -> None:
-        if self.worker is not None:
-            self.worker.stop(patience_seconds=20)
+        for worker in self.workers:
+            worker.stop(patience_seconds=20)
         self.web.stop()
 
 
@@ -63,6 +63,7 @@ def start_bus(
     sink_url: str,
     *,
     deliver: bool = True,
+    workers: int = 1,
     environment: dict[str, str] | None = None,
     more: Sequence[Entry] = (),
 ) -> RunningBus:
@@ -74,12 +75,11 @@ def start_bus(
     web = start_server(
         "lgsp serve", [sys.executable, "-m", "bus.web.server"], port=port, environment=variables, log=log
     )
-    worker = None
-    if deliver:
-        worker = start_server(
-            "lgsp work", [sys.executable, "-m", "bus.work"], port=port, environment=variables, log=log
-        )
-    return RunningBus(web=web, worker=worker, home=home, key=key)
+    running = tuple(
+        start_server("lgsp work", [sys.executable, "-m", "bus.work"], port=port, environment=variables, log=log)
+        for _ in range(workers if deliver else 0)
+    )
+    return RunningBus(web=web, workers=running, home=home, key=key)
 
 
 def make_home(

@@ -34,8 +34,9 @@ import psycopg
 
 from tests.loopback import closed_port
 
+_SETTINGS = ("shared_buffers=32MB", "max_connections=80", "log_min_messages=fatal")
 #: A test cluster survives no power cut, and need not: what is tested is what transactions see of each other.
-_HASTE = ("fsync=off", "full_page_writes=off", "shared_buffers=32MB", "max_connections=80", "log_min_messages=fatal")
+_HASTE = ("fsync=off", "full_page_writes=off")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,6 +45,8 @@ class PrivateServer:
 
     port: int
     password: str
+    #: Of the postmaster; its children are the backends.
+    process_id: int = 0
     _numbers: Iterator[int] = field(default_factory=count)
 
     def url(self, database: str) -> str:
@@ -64,8 +67,11 @@ class PrivateServer:
 
 
 @contextmanager
-def private_postgresql(give_up: Callable[[str], NoReturn]) -> Iterator[PrivateServer]:
-    """Start a cluster, stop it at the end. ``give_up(reason)`` when there is no PostgreSQL here and none can be had."""
+def private_postgresql(give_up: Callable[[str], NoReturn], *, durable: bool = False) -> Iterator[PrivateServer]:
+    """Start a cluster, stop it at the end. ``give_up(reason)`` when there is no PostgreSQL here and none can be had.
+
+    ``durable``: every commit reaches the disk, as in production; for measurements and faults.
+    """
     binaries = _binaries() or _installed()
     if binaries is None:
         give_up("PostgreSQL is not installed (Debian: apt-get install postgresql)")
@@ -79,7 +85,7 @@ def private_postgresql(give_up: Callable[[str], NoReturn]) -> Iterator[PrivateSe
                 [
                     *(str(binaries / "postgres"), "-D", str(folder / "data"), "-p", str(server.port)),
                     *("-k", str(folder), "-c", "listen_addresses=127.0.0.1"),
-                    *(part for setting in _HASTE for part in ("-c", setting)),
+                    *(part for setting in (*_SETTINGS, *(() if durable else _HASTE)) for part in ("-c", setting)),
                 ],
                 cwd=folder,
                 stdout=log,
@@ -87,6 +93,7 @@ def private_postgresql(give_up: Callable[[str], NoReturn]) -> Iterator[PrivateSe
                 **user,
             )
         try:
+            server.process_id = process.pid
             _wait_until_it_answers(server, process, folder / "log")
             yield server
         finally:

@@ -23,9 +23,10 @@ _CHECKOUT = Path(__file__).resolve().parent.parent.parent
 @click.option(
     "--dossiers", type=click.IntRange(20, 100_000), help="Play so many dossiers through the bus and all twins instead."
 )
-def bench(messages: int, out: Path, no_dramatiq: bool, soap: bool, dossiers: int | None) -> None:
+@click.option("--production", is_flag=True, help="Measure PostgreSQL and RabbitMQ against the embedded store instead.")
+def bench(messages: int, out: Path, no_dramatiq: bool, soap: bool, dossiers: int | None, production: bool) -> None:
     """Measure the bus against its goals, bare Flask and a hand-made pipeline; or SOAP against spyne and zeep; or a
-    province's day.
+    province's day; or production mode.
 
     Needs a source checkout and the packages that `make bench` installs. Everything is started on loopback and stopped;
     raw rows go to CSV files, a summary to the terminal and the folder.
@@ -35,22 +36,16 @@ def bench(messages: int, out: Path, no_dramatiq: bool, soap: bool, dossiers: int
       make bench ARGS="--messages 20000"
       make bench ARGS=--soap
       make bench ARGS="--dossiers 2000"
+      make bench ARGS=--production
     """
     if not (_CHECKOUT / "benchmarks" / "run.py").exists():
         raise click.ClickException("the measurements are in the source checkout: run `make bench` there")
     if dossiers:
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.dossier_day",
-            "--dossiers",
-            str(dossiers),
-            "--out",
-            str(out.absolute()),
-        ]
+        module, options = "dossier_day", ["--dossiers", str(dossiers)]
     elif soap:
-        command = [sys.executable, "-m", "benchmarks.soap", "--out", str(out.absolute())]
+        module, options = "soap", []
     else:
-        command = [sys.executable, "-m", "benchmarks.run", "--messages", str(messages), "--out", str(out.absolute())]
-        command += ["--no-dramatiq"] if no_dramatiq else []
+        module, options = "production" if production else "run", ["--messages", str(messages)]
+        options += ["--no-dramatiq"] if no_dramatiq else []
+    command = [sys.executable, "-m", f"benchmarks.{module}", *options, "--out", str(out.absolute())]
     raise click.exceptions.Exit(subprocess.run(command, cwd=_CHECKOUT, check=False).returncode)
