@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 from faststream import FastStream
 from faststream.asgi import AsgiFastStream, AsgiResponse
-from faststream.rabbit import QueueType, RabbitBroker, RabbitMessage, RabbitQueue
+from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitMessage, RabbitQueue
 from jsonschema import Draft202012Validator, FormatChecker
 
 from benchmarks.dossiers import PASSWORD, USER
@@ -34,7 +34,10 @@ audit.addHandler(logging.FileHandler(os.environ["BENCH_AUDIT_FILE"], encoding="u
 audit.handlers[0].setFormatter(logging.Formatter("%(asctime)s %(process)d %(message)s"))
 
 sending = RabbitBroker(os.environ["BENCH_AMQP_URL"], log_level=logging.WARNING)
-receiving = RabbitBroker(os.environ["BENCH_AMQP_URL"], log_level=logging.WARNING)
+# As many at once as httpx keeps connections for; without a limit it takes the whole queue and runs out of them.
+receiving = RabbitBroker(
+    os.environ["BENCH_AMQP_URL"], log_level=logging.WARNING, default_channel=Channel(prefetch_count=50)
+)
 receiver = httpx.AsyncClient(timeout=20)
 
 

@@ -19,6 +19,7 @@ from typing import NoReturn
 
 import psycopg
 
+from benchmarks.baseline_faststream import start_faststream
 from benchmarks.baseline_flask import start_flask
 from benchmarks.load import http_request, run_load
 from benchmarks.processes import family
@@ -31,7 +32,7 @@ from schemas.identifiers import SystemCode
 from tests.postgresql import PrivateServer, private_postgresql
 
 EMBEDDED, PRODUCTION, TWO_WORKERS = "embedded", "PostgreSQL and RabbitMQ", "the same, two lgsp work"
-PIPELINE = "dramatiq pipeline"
+PIPELINE, FASTSTREAM = "dramatiq pipeline", "FastStream pipeline"
 
 
 class ProductionBench(Bench):
@@ -58,6 +59,7 @@ class ProductionBench(Bench):
                 broker.stop()
             if with_dramatiq:
                 self._dramatiq(sink)
+                self._pipeline(FASTSTREAM, lambda: start_faststream(sink.url + "/in"), sink)
 
     def _modes(self, sink: Sink, postgresql: PrivateServer, broker: RabbitNode) -> None:
         def servers() -> Sequence[int]:
@@ -78,15 +80,16 @@ class ProductionBench(Bench):
             "production ÷ embedded, delivered": found[PRODUCTION] / found[EMBEDDED],
             "two lgsp work ÷ one": found[TWO_WORKERS] / found[PRODUCTION],
         }
-        if found.get(PIPELINE):
-            ratios["production ÷ dramatiq, delivered"] = found[PRODUCTION] / found[PIPELINE]
+        for pipeline in (PIPELINE, FASTSTREAM):
+            if found.get(pipeline):
+                ratios[f"production ÷ {pipeline}, delivered"] = found[PRODUCTION] / found[pipeline]
         return ratios
 
     def goals(self) -> dict[str, str]:
         return {
             "production ÷ embedded, delivered": "at least 0.60",
             "two lgsp work ÷ one": "at least 1.6 where cores allow",
-            "production ÷ dramatiq, delivered": "at least 3",
+            f"production ÷ {PIPELINE}, delivered": "at least 3",
         }
 
     # ── what the machine gives ────────────────────────────────────────────────────────────────────────────────────
