@@ -50,7 +50,7 @@ def start_faststream(receiver_url: str, *, processes: int = 2) -> Pipeline:
 
 
 def _start_worker(environment: dict[str, str], processes: int) -> Running:
-    arguments = ["run", "benchmarks.faststream_app:worker", "--workers", str(processes), "--log-level", "error"]
+    arguments = ["run", "benchmarks.faststream_app:worker", "--workers", str(processes)]
     process = subprocess.Popen(
         [program("faststream"), *arguments],
         cwd=ROOT,

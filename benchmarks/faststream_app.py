@@ -33,11 +33,9 @@ audit.propagate = False
 audit.addHandler(logging.FileHandler(os.environ["BENCH_AUDIT_FILE"], encoding="utf-8"))
 audit.handlers[0].setFormatter(logging.Formatter("%(asctime)s %(process)d %(message)s"))
 
-sending = RabbitBroker(os.environ["BENCH_AMQP_URL"], log_level=logging.WARNING)
+sending = RabbitBroker(os.environ["BENCH_AMQP_URL"], logger=None)
 # As many at once as httpx keeps connections for; without a limit it takes the whole queue and runs out of them.
-receiving = RabbitBroker(
-    os.environ["BENCH_AMQP_URL"], log_level=logging.WARNING, default_channel=Channel(prefetch_count=50)
-)
+receiving = RabbitBroker(os.environ["BENCH_AMQP_URL"], logger=None, default_channel=Channel(prefetch_count=50))
 receiver = httpx.AsyncClient(timeout=20)
 
 
