@@ -50,7 +50,10 @@ class RunningBus:
         return self.web.port
 
     def pids(self) -> list[int]:
-        return [*self.web.pids, *(pid for worker in self.workers for pid in worker.pids)]
+        return [*self.web.pids, *self.worker_pids()]
+
+    def worker_pids(self) -> list[int]:
+        return [pid for worker in self.workers for pid in worker.pids]
 
     def stop(self) -> None:
         for worker in self.workers:

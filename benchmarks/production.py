@@ -24,7 +24,7 @@ from benchmarks.baseline_flask import start_flask
 from benchmarks.load import http_request, run_load
 from benchmarks.processes import family
 from benchmarks.rabbitmq import RabbitMissing, RabbitNode, start_rabbitmq
-from benchmarks.run import MOST_MESSAGES, Bench, crypto_us, running_sink
+from benchmarks.run import MOST_MESSAGES, Bench, Pids, crypto_us, running_sink
 from benchmarks.sink import Sink
 from bus.broker.rabbitmq import RabbitLink
 from bus.records import Reference
@@ -62,8 +62,7 @@ class ProductionBench(Bench):
                 self._pipeline(FASTSTREAM, lambda: start_faststream(sink.url + "/in"), sink)
 
     def _modes(self, sink: Sink, postgresql: PrivateServer, broker: RabbitNode) -> None:
-        def servers() -> Sequence[int]:
-            return [*family(postgresql.process_id), *broker.pids]
+        servers: dict[str, Pids] = {"store": lambda: family(postgresql.process_id), "broker": lambda: broker.pids}
 
         def production() -> dict[str, str]:
             return {"LGSP_STORE_URL": postgresql.url(postgresql.new_database()), "LGSP_BROKER_URL": broker.url}

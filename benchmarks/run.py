@@ -14,7 +14,7 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -32,6 +32,8 @@ from benchmarks.processes import sample
 from benchmarks.sink import Sink, start_sink
 from benchmarks.steps import measure_steps
 
+Pids = Callable[[], Sequence[int]]
+
 CONNECTIONS = 32
 #: Manifests are good for five minutes: no list is larger than what is sent in that time.
 MOST_MESSAGES = 60_000
@@ -48,6 +50,8 @@ class Finding:
     p95_ms: float
     p99_ms: float
     cpu_us_per_message: float
+    #: Who used it: serve, work, store, broker.
+    cpu_us_by_role: Mapping[str, float]
     largest_process_mb: float
     statuses: dict[int, int] = field(default_factory=dict)
 
@@ -87,7 +91,7 @@ class Bench:
         rate: float = 0.0,
         deliver: bool = True,
         environment: dict[str, str] | None = None,
-        servers: Callable[[], Sequence[int]] = tuple,
+        servers: Mapping[str, Pids] | None = None,
         workers: int = 1,
     ) -> Finding:
         """``servers``: process ids of store and broker, whose processor time counts too."""
@@ -104,7 +108,7 @@ class Bench:
                     name,
                     requests[500:],
                     port=bus.port,
-                    pids=lambda: [*bus.pids(), *servers()],
+                    roles={"serve": lambda: bus.web.pids, "work": bus.worker_pids, **(servers or {})},
                     rate=rate,
                     sink=sink if deliver else None,
                 )
@@ -116,7 +120,9 @@ class Bench:
             bodies = make_dossiers(self._messages)
             requests = basic_requests(bodies, user="x", password="y", path="/v1/exchange")
             run_load(requests[:500], port=flask.port, connections=CONNECTIONS)
-            return self._measure(f"bare Flask on {server}", requests, port=flask.port, pids=lambda: flask.pids)
+            return self._measure(
+                f"bare Flask on {server}", requests, port=flask.port, roles={"web": lambda: flask.pids}
+            )
 
     def _dramatiq(self, sink: Sink) -> None:
         from benchmarks.baseline_dramatiq import start_pipeline
@@ -138,7 +144,7 @@ class Bench:
             run_load(requests[:200], port=pipeline.port, connections=CONNECTIONS)
             time.sleep(1.0)
             sink.reset()
-            self._measure(name, requests[200:], port=pipeline.port, pids=lambda: pipeline.pids, sink=sink)
+            self._measure(name, requests[200:], port=pipeline.port, roles={"all": lambda: pipeline.pids}, sink=sink)
 
     def _measure(
         self,
@@ -146,12 +152,12 @@ class Bench:
         requests: Sequence[bytes],
         *,
         port: int,
-        pids: Callable[[], list[int]],
+        roles: Mapping[str, Pids],
         rate: float = 0.0,
         sink: Sink | None = None,
     ) -> Finding:
         csv = self._folder / f"{name.replace(' ', '-').replace(',', '').replace('→', 'to')}.csv"
-        before = sample(pids())
+        before = {role: sample(pids()) for role, pids in roles.items()}
         result: LoadResult = run_load(requests, port=port, connections=CONNECTIONS, rate=rate, csv=csv)
         delivered = None
         if sink is not None:
@@ -162,7 +168,9 @@ class Bench:
                 self.notes.append(
                     f"{name}: {result.accepted} accepted, {stats.distinct} arrived, {stats.repeated} twice"
                 )
-        after = sample(pids())
+        after = {role: sample(pids()) for role, pids in roles.items()}
+        count = max(1, result.accepted)
+        used = {role: (after[role].cpu_seconds - before[role].cpu_seconds) / count * 1e6 for role in roles}
         finding = Finding(
             name=name,
             accepted_per_second=result.rate,
@@ -170,8 +178,9 @@ class Bench:
             p50_ms=result.p50_ms,
             p95_ms=result.p95_ms,
             p99_ms=result.p99_ms,
-            cpu_us_per_message=(after.cpu_seconds - before.cpu_seconds) / max(1, result.accepted) * 1e6,
-            largest_process_mb=after.largest_rss_bytes / 2**20,
+            cpu_us_per_message=sum(used.values()),
+            cpu_us_by_role=used,
+            largest_process_mb=max(found.largest_rss_bytes for found in after.values()) / 2**20,
             statuses=dict(result.statuses),
         )
         self.findings.append(finding)
@@ -270,9 +279,11 @@ def crypto_us() -> float:
 
 def _line(finding: Finding) -> str:
     delivered = "" if finding.delivered_per_second is None else f", delivered {finding.delivered_per_second:.0f}/s"
+    roles = ", ".join(f"{role} {used:.0f}" for role, used in finding.cpu_us_by_role.items())
     return (
         f"{finding.name}: accepted {finding.accepted_per_second:.0f}/s{delivered}, p50 {finding.p50_ms:.1f} "
-        f"p99 {finding.p99_ms:.1f} ms, {finding.cpu_us_per_message:.0f} µs CPU, {finding.largest_process_mb:.0f} MB"
+        f"p99 {finding.p99_ms:.1f} ms, {finding.cpu_us_per_message:.0f} µs CPU ({roles}), "
+        f"{finding.largest_process_mb:.0f} MB"
     )
 
 
