@@ -5,20 +5,24 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from bus.attachments import Attachments
 from bus.bulkheads import Bulkheads
 from bus.calls import Calls
+from bus.cluster import Cluster
 from bus.delivery import Delivery, lease_for_reply
 from bus.evidence import EvidenceWriter
 from bus.inbox import Inbox
 from bus.intake import Intake
 from bus.ledger import Ledger
+from bus.nodes import NodeStore
 from bus.quotas import QuotaMeter
 from bus.records import Settlement
 from bus.settings import Settings
-from bus.store import Apart, Store, call_here, open_engine, open_store
+from bus.store import Apart, Store, call_here, newest_revision, open_engine, open_store
 from bus.wake import WakeSender
 from connectors.base import Connector, Receiver
 from connectors.table import build_connectors, build_receivers
@@ -32,6 +36,16 @@ from security.identity import Identification
 from security.keys import KeyRing, PublicKeyRecord
 from security.secrets import SecretBox
 from security.tokens import TokenAuthority
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+T = TypeVar("T")
+
+#: A process that was killed is shown as silent for so long, then forgotten.
+_SILENT = timedelta(minutes=10)
+_TIDY_SECONDS = 60.0
 
 
 class NotInitialised(RuntimeError):
@@ -54,6 +68,8 @@ class Bus:
     ledger: Ledger
     attachments: Attachments
     bulkheads: Bulkheads
+    nodes: NodeStore
+    cluster: Cluster
     evidence: EvidenceWriter
     intake: Intake
     calls: Calls
@@ -72,8 +88,25 @@ class Bus:
         """Sign a new checkpoint over the evidence log if it has grown."""
         return self.store.write(self.log.seal, now)
 
+    def seal_in_turn(self, now: datetime) -> Checkpoint | None:
+        """The same, unless a process of this bus has done so within the time between checkpoints."""
+        with self.store.reading() as connection:
+            if not self.log.has_grown(connection):
+                return None
+        return self._in_turn("seal", now, self.settings.checkpoint_seconds, partial(self.log.seal, now=now))
+
+    def tidy_in_turn(self, now: datetime) -> int:
+        """Remove what nobody needs any more: rows of processes that are gone, proofs that have expired."""
+        tidy = partial(self.nodes.tidy, now=now, silent_for=_SILENT)
+        return self._in_turn("tidy", now, _TIDY_SECONDS, tidy) or 0
+
+    def _in_turn(self, duty: str, now: datetime, seconds: float, do: Callable[[Connection], T]) -> T | None:
+        # A little less than the period: who looks once a period must not come just too early each time.
+        return self.nodes.in_turn(duty, self.cluster.id, now, timedelta(seconds=seconds * 0.9), do)
+
     def close(self) -> None:
         """Let go of connections and files. The bus is not used again."""
+        self.cluster.stop()
         for connector in self.connectors.values():
             connector.close()
         self.wake.close()
@@ -94,7 +127,11 @@ def open_bus(settings: Settings, apart: Apart = call_here, clock: Callable[[], d
     registry = RegistryStore(store.engine)
     directory = LiveDirectory(registry)
     log = EvidenceLog(settings.log_origin, log_key)
-    tokens = TokenAuthority(ring, settings.public_url, clock_skew_seconds=settings.clock_skew_seconds)
+    wake = WakeSender(settings.wake_folder)
+    ledger = Ledger(store, log, on_due=wake.tap)
+    tokens = TokenAuthority(
+        ring, settings.public_url, clock_skew_seconds=settings.clock_skew_seconds, use_once=ledger.use_proof
+    )
 
     def admits(code: SystemCode) -> bool:
         member = directory.current().system(code)
@@ -107,12 +144,19 @@ def open_bus(settings: Settings, apart: Apart = call_here, clock: Callable[[], d
         directory.latest_version,
         clock_skew_seconds=settings.clock_skew_seconds,
         admits=admits,
+        use_once=ledger.use_proof,
     )
-    wake = WakeSender(settings.wake_folder)
-    ledger = Ledger(store, log, on_due=wake.tap)
     attachments = Attachments(settings.attachment_folder, ledger, settings.max_attachment_bytes)
     evidence = EvidenceWriter(ring)
     bulkheads = Bulkheads(failures_to_open=settings.breaker_failures, open_seconds=settings.breaker_open_seconds)
+    nodes = NodeStore(store)
+    cluster = Cluster(
+        nodes=nodes,
+        bulkheads=bulkheads,
+        revision=newest_revision(),
+        beat_seconds=settings.node_beat_seconds,
+        probe_seconds=settings.lease_seconds,
+    )
     connector_secrets = ConnectorSecrets(registry, secrets)
     connectors = dict(build_connectors(secrets=connector_secrets))
     reply_lease = lease_for_reply(settings.request_reply_timeout_seconds)
@@ -156,6 +200,8 @@ def open_bus(settings: Settings, apart: Apart = call_here, clock: Callable[[], d
         ledger=ledger,
         attachments=attachments,
         bulkheads=bulkheads,
+        nodes=nodes,
+        cluster=cluster,
         evidence=evidence,
         intake=intake,
         calls=calls,

@@ -18,6 +18,7 @@ Thread-safe; several processes may share one store.
 from __future__ import annotations
 
 import json
+import secrets
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -56,6 +57,7 @@ from bus.records import (
     Leaf,
     LedgerWork,
     NewExchange,
+    ProofUse,
     QueueRecord,
     Recorded,
     Reference,
@@ -87,6 +89,7 @@ from bus.tables import (
     replayed,
     replays,
     replies,
+    used_proofs,
 )
 from registry.dossier_view import DossierFact
 from registry.model import Pattern
@@ -133,6 +136,15 @@ class Ledger:
         held: bool = self._commits.submit(settlement)
         return held
 
+    def use_proof(self, proof: bytes, expires_at: datetime) -> bool:
+        """Note that something signed (by its SHA-256) has been used; False when it had been before, anywhere.
+
+        Returns after the flush. Nothing that has expired need be kept, so its own checks must refuse it.
+        """
+        use = ProofUse(proof=proof.hex(), expires_at=expires_at, use=secrets.token_hex(8))
+        first: bool = self._commits.submit(use)
+        return first
+
     def _write(self, works: Sequence[LedgerWork]) -> Sequence[Any]:
         results = self._store.write(self._write_in, works)
         if any(isinstance(work, NewExchange) and work.lease_until is None for work in works):
@@ -142,8 +154,11 @@ class Ledger:
     def _write_in(self, connection: Connection, works: Sequence[LedgerWork]) -> Sequence[Any]:
         if not works:
             return []
-        self._take_turn(connection)
         results: dict[int, Any] = {}
+        self._use_proofs(connection, _of_type(works, ProofUse), results)
+        if len(results) == len(works):
+            return [results[index] for index in range(len(works))]
+        self._take_turn(connection)
         self._record_all(connection, _of_type(works, NewExchange), results)
         self._refuse_all(connection, _of_type(works, Refusal))
         self._settle_all(connection, _of_type(works, Settlement), results)
@@ -156,6 +171,19 @@ class Ledger:
         turnstile, which every one of them passes anyway. (Claims skip what others hold and need no turn.)"""
         if not self._store.is_sqlite:
             self._log.lock(connection)
+
+    def _use_proofs(self, connection: Connection, uses: list[tuple[int, ProofUse]], results: dict[int, Any]) -> None:
+        """The first use of a proof stays; whose it was, its row says. In one order, or two nodes that are shown the
+        same two proofs could wait for each other."""
+        if not uses:
+            return
+        ordered = sorted((use.proof, use.use, to_micros(use.expires_at)) for _, use in uses)
+        self._statements.use_proof.many(
+            connection, [{"proof": proof, "use": use, "expires_at": end} for proof, use, end in ordered]
+        )
+        found = dict(self._statements.proofs_used.rows(connection, {"proofs": [use.proof for _, use in uses]}))
+        for index, use in uses:
+            results[index] = found.get(use.proof) == use.use
 
     def _record_all(self, connection: Connection, news: list[tuple[int, NewExchange]], results: dict[int, Any]) -> None:
         if not news:
@@ -626,6 +654,9 @@ class Ledger:
         do so for ever. A request-reply call is dead right away: its caller has long had its time-out, and asks again
         itself.
         """
+        with self._store.reading() as connection:  # every process asks every second, and mostly there is none
+            if connection.execute(_STALLED.limit(1), {"now": to_micros(now)}).first() is None:
+                return 0
         return self._store.write(self._release_stalled_in, now)
 
     def _release_stalled_in(self, connection: Connection, now: datetime) -> int:
@@ -1033,6 +1064,12 @@ class _Statements:
         self.add_outbox = prepared(insert(outbox), "delivery_id", "system", "due_at")
         self.add_count = prepared(_ADD_COUNT)
         self.add_dossier_event = prepared(insert(dossier_events))
+        self.use_proof = prepared(_USE_PROOF)
+        self.proofs_used = prepared(
+            select(used_proofs.c.proof, used_proofs.c.use).where(
+                used_proofs.c.proof.in_(bindparam("proofs", expanding=True))
+            )
+        )
         # Claim
         self.systems_due = prepared(_SYSTEMS_DUE)
         self.due_of_system = prepared(
@@ -1154,6 +1191,10 @@ _ADD_COUNT = text(
 _USE_QUOTA = text(
     "INSERT INTO quota_usage (grant_id, period, used) VALUES (:grant_id, :period, :used) "
     "ON CONFLICT (grant_id, period) DO UPDATE SET used = quota_usage.used + excluded.used RETURNING used"
+)
+
+_USE_PROOF = text(
+    "INSERT INTO used_proofs (proof, use, expires_at) VALUES (:proof, :use, :expires_at) ON CONFLICT (proof) DO NOTHING"
 )
 
 _ADD_ATTACHMENT = text(

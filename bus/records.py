@@ -159,7 +159,18 @@ class Settlement:
     dossier_facts: tuple[DossierFact, ...] = ()
 
 
-LedgerWork = NewExchange | Refusal | Settlement
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProofUse:
+    """Something signed that counts once, until it expires anyway."""
+
+    #: SHA-256 of what was signed, hex.
+    proof: str
+    expires_at: datetime
+    #: Names this use: written twice, it is still one.
+    use: str
+
+
+LedgerWork = NewExchange | Refusal | Settlement | ProofUse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

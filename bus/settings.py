@@ -55,6 +55,12 @@ class Settings:
     breaker_failures: Annotated[int, "failures in a row that open a receiver's circuit breaker"] = 5
     breaker_open_seconds: Annotated[float, "rest of an open breaker before one delivery probes the receiver"] = 15.0
     checkpoint_seconds: Annotated[float, "how often the evidence log is sealed when it has grown"] = 1.0
+    node_beat_seconds: Annotated[
+        float, "how often a process tells the others that it lives; after four times that it counts as gone"
+    ] = 5.0
+    drain_seconds: Annotated[
+        float, "pause of `lgsp serve` after SIGTERM: `/readyz` is red and all is answered, so that a proxy looks away"
+    ] = 0.0
     strangers_recorded_per_second: Annotated[
         int, "refusals of unidentified callers kept as evidence, a second and process; the rest is only counted"
     ] = 20
@@ -209,12 +215,12 @@ def _check(settings: Settings) -> None:
     positive = (
         "port", "serve_processes", "clock_skew_seconds", "max_body_bytes", "max_attachment_bytes", "lease_seconds",
         "deliveries_at_once", "request_reply_timeout_seconds", "poll_seconds", "checkpoint_seconds",
-        "breaker_failures", "read_timeout_seconds", "sandbox_port",
+        "breaker_failures", "read_timeout_seconds", "sandbox_port", "node_beat_seconds",
     )  # fmt: skip
     for name in positive:
         if getattr(settings, name) <= 0:
             raise BadSetting(f"{variable_name(name)}: must be more than 0")
-    for name in ("breaker_open_seconds", "strangers_recorded_per_second"):
+    for name in ("breaker_open_seconds", "strangers_recorded_per_second", "drain_seconds"):
         if getattr(settings, name) < 0:
             raise BadSetting(f"{variable_name(name)}: must not be negative")
     if settings.soap_fault_status not in (200, 500):

@@ -25,6 +25,8 @@ from bus.settings import Settings
 
 T = TypeVar("T")
 
+_MIGRATIONS = Path(__file__).parent / "migrations" / "versions"
+
 #: Execution option of connections that only read: they take no write lock.
 READ_ONLY = "lgsp_read"
 
@@ -165,6 +167,11 @@ def migrate(store: Store, revision: str = "head") -> None:
     """Bring the store's tables to a revision, creating them when there are none. Safe to repeat."""
     with store.writing() as connection:
         command.upgrade(migration_config(connection), revision)
+
+
+def newest_revision() -> str:
+    """The newest revision of the tables that this program knows, by the names of its migrations: `0006_nodes.py`."""
+    return max(path.name[:4] for path in _MIGRATIONS.glob("[0-9]" * 4 + "_*.py"))
 
 
 def migration_config(connection: Connection) -> Config:

@@ -322,6 +322,68 @@ process_steps = Table(
     Column("problem", Text),
 )
 
+#: The processes that serve and deliver, each with a row that it renews while it lives.
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("process", BigInteger, nullable=False),
+    #: Of the program, and the newest revision of the tables that it knows.
+    Column("version", Text, nullable=False),
+    Column("revision", Text, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("beat_at", BigInteger, nullable=False),
+    #: Grows with each beat: others see it live by this, whatever their clocks say.
+    Column("beats", BigInteger, nullable=False),
+    #: JSON list: the receiving systems that it has called lately.
+    Column("uses", Text, nullable=False),
+)
+
+#: The circuit breakers that are open; no row: closed.
+breakers = Table(
+    "breakers",
+    metadata,
+    Column("system", Text, primary_key=True),
+    #: Names this opening: moment and node.
+    Column("opening", Text, nullable=False),
+    Column("opened_at", BigInteger, nullable=False),
+    #: Who may try the system after the rest, and until when nobody else may.
+    Column("probe_node", Text),
+    Column("probe_until", BigInteger),
+)
+
+#: Periodic work that one process at a time does, and until when it counts as done.
+duties = Table(
+    "duties",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("node", Text, nullable=False),
+    Column("until", BigInteger, nullable=False),
+)
+
+#: Proofs of identity that count once (client assertions, WS-Security signatures), until they expire anyway.
+used_proofs = Table(
+    "used_proofs",
+    metadata,
+    #: SHA-256 of what was signed.
+    Column("proof", Text, primary_key=True),
+    #: Tells a use that is written again after a broken connection from a second one.
+    Column("use", Text, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Index("used_proofs_by_end", "expires_at"),
+    sqlite_with_rowid=False,
+)
+
+#: What the store says of itself, by name.
+store_marks = Table(
+    "store_marks",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
 #: The due moment of what needs no sending, its reference being in a queue: the last second of the year 9999.
 NEVER = 253_402_300_799_000_000
 

@@ -9,14 +9,18 @@ from collections.abc import Callable
 from bus.assembly import Bus
 from bus.broker.opened import open_broker
 from bus.logs import get_logger
+from bus.nodes import Role
 from bus.outbox import Relay
 from bus.records import Claim
 from schemas.moment import utc_now
+from security.evidence.checkpoint import Checkpoint
 
 log = get_logger()
 
 #: How often leases that ran out are given back and rotated keys are noticed.
 _HOUSEKEEPING_SECONDS = 1.0
+#: How often a process asks whether it is its turn to tidy up.
+_TIDYING_SECONDS = 20.0
 
 
 class Worker:
@@ -49,8 +53,10 @@ class Worker:
                 (_HOUSEKEEPING_SECONDS, self._notice_rotated_keys),
                 (self._bus.settings.checkpoint_seconds, self._seal),
                 (self._bus.settings.poll_seconds, self._move_processes),
+                (_TIDYING_SECONDS, self._tidy),
             )
         ]
+        self._bus.cluster.start(Role.WORK)
         for keeper in keepers:
             keeper.start()
         log.info("worker.started", count=self._bus.settings.deliveries_at_once)
@@ -59,8 +65,9 @@ class Worker:
         for keeper in keepers:
             keeper.join()
         self._pool.stop()
-        self._seal()
+        self._seal_the_last()
         self._broker.close()
+        self._bus.cluster.stop()
         log.info("worker.stopped")
 
     def stop(self) -> None:
@@ -95,8 +102,17 @@ class Worker:
         while self._move() and not self._stopping.is_set():
             pass
 
+    def _tidy(self) -> None:
+        self._bus.tidy_in_turn(utc_now())
+
     def _seal(self) -> None:
-        checkpoint = self._bus.seal_evidence(utc_now())
+        self._sealed(self._bus.seal_in_turn(utc_now()))
+
+    def _seal_the_last(self) -> None:
+        """Not in turn: there may be nobody else."""
+        self._sealed(self._bus.seal_evidence(utc_now()))
+
+    def _sealed(self, checkpoint: Checkpoint | None) -> None:
         if checkpoint is not None:
             log.info("evidence.sealed", size=checkpoint.size)
 

@@ -35,6 +35,7 @@ from schemas.message import (
 from schemas.problem import Malformed, NotIdentified, UnknownService
 from schemas.soap import EXCHANGE_BLOCK, SECURITY_BLOCK, SoapEnvelope, exchange_headers
 from security.keys import KeyDirectory
+from security.once import UseOnce
 from security.signing import MAX_COMPACT_LENGTH, SignerSource, sign_manifest, split_compact, verify_manifest
 from security.tokens import TokenAuthority
 from security.ws_security import SeenSignatures, verify_ws_security
@@ -65,9 +66,10 @@ class Identification:
         clock_skew_seconds: int = 300,
         allow_rs256: bool = False,
         admits: Callable[[SystemCode], bool] = lambda _: True,
+        use_once: UseOnce | None = None,
     ) -> None:
         """``admits`` says whether a system is still a member in good standing: a token lives some minutes longer than
-        the standing of its owner."""
+        the standing of its owner. ``use_once`` remembers for all processes which signatures were used."""
         self._admits = admits
         self._keys = keys
         self._tokens = tokens
@@ -75,7 +77,7 @@ class Identification:
         self._latest_version = latest_version
         self._clock_skew_seconds = clock_skew_seconds
         self._allow_rs256 = allow_rs256
-        self._seen_signatures = SeenSignatures()
+        self._seen_signatures = SeenSignatures(use_once=use_once)
 
     def identify(self, envelope: Envelope) -> Message:
         """The message in the envelope, its sender proven and its body bound to the manifest.

@@ -10,6 +10,7 @@ state anyway.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import secrets
@@ -26,6 +27,7 @@ from schemas.message import Means, Principal
 from schemas.problem import Malformed, NotIdentified
 from security import base64url
 from security.keys import KeyDirectory, KeyRing
+from security.once import UseOnce
 from security.signing import (
     MAX_HEADER_LENGTH,
     ProtectedHeader,
@@ -68,9 +70,19 @@ class TokenAuthority:
     """Issues and verifies the bus's tokens. One instance serves all threads of a process."""
 
     def __init__(
-        self, ring: KeyRing, issuer: str, *, lifetime_seconds: int = 600, clock_skew_seconds: int = 300
+        self,
+        ring: KeyRing,
+        issuer: str,
+        *,
+        lifetime_seconds: int = 600,
+        clock_skew_seconds: int = 300,
+        use_once: UseOnce | None = None,
     ) -> None:
-        """``issuer`` is the bus's own name (a URL or URN): the ``iss`` and ``aud`` of tokens, ``aud`` of assertions."""
+        """``issuer`` is the bus's own name (a URL or URN): the ``iss`` and ``aud`` of tokens, ``aud`` of assertions.
+
+        ``use_once`` remembers assertions for all processes; without it each remembers its own.
+        """
+        self._use_once = use_once
         self._ring = ring
         self._issuer = issuer
         #: Whom an assertion may address: the bus by its name, or its token endpoint (RFC 7523, section 3).
@@ -118,9 +130,8 @@ class TokenAuthority:
         """The system that signed a client assertion (RFC 7523, section 3) with its registered key.
 
         ``iss`` and ``sub`` name the system, ``aud`` our issuer name or our token endpoint, ``exp`` lies at most five
-        minutes ahead, ``jti`` was not used before (in this process; a replay over another process earns a token that
-        its owner could earn anyway, and needs the assertion from inside TLS). Raises NotIdentified(assertion-invalid,
-        and the reasons of a key).
+        minutes ahead, ``jti`` was not used before. Raises NotIdentified(assertion-invalid, assertion-expired,
+        assertion-replayed, and the reasons of a key).
         """
         try:
             parts = split_compact(assertion)
@@ -178,16 +189,25 @@ class TokenAuthority:
         identity = claims.get("jti")
         if not isinstance(identity, str) or not 1 <= len(identity) <= 200:
             raise NotIdentified("assertion-invalid")
-        self._remember_assertion((system, identity), expires + self._skew, now)
+        self._use_assertion((system, identity), expires + self._skew, now)
 
-    def _remember_assertion(self, name: tuple[str, str], until: datetime, now: datetime) -> None:
+    def _use_assertion(self, name: tuple[str, str], until: datetime, now: datetime) -> None:
         with self._lock:
             if name in self._assertions:
                 raise NotIdentified("assertion-replayed")
             if len(self._assertions) >= MAX_REMEMBERED_ASSERTIONS:
                 self._assertions = {n: end for n, end in self._assertions.items() if end >= now}
             if len(self._assertions) >= MAX_REMEMBERED_ASSERTIONS:
-                raise NotIdentified("assertion-invalid")
+                if self._use_once is None:
+                    raise NotIdentified("assertion-invalid")
+                self._assertions.clear()  # the store remembers them
+            if self._use_once is None:
+                self._assertions[name] = until
+                return
+        # Not under the lock: it waits for a disk.
+        if not self._use_once(hashlib.sha256("\n".join(("assertion", *name)).encode()).digest(), until):
+            raise NotIdentified("assertion-replayed")
+        with self._lock:
             self._assertions[name] = until
 
 

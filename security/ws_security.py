@@ -50,6 +50,7 @@ from schemas.problem import Malformed, NotIdentified
 from schemas.soap import SECURITY_BLOCK, WSSE_NS, WSU_NS, SoapEnvelope, SoapVersion, payload_bytes
 from security.certificates import CertificateFacts, read_certificate
 from security.keys import PSS, KeyDirectory, PrivateKey, PublicKey, PublicKeyRecord, Signer, SigningKey
+from security.once import UseOnce
 from security.signing import check_key_window
 
 _Element = etree._Element
@@ -93,14 +94,15 @@ logging.getLogger("signxml").setLevel(logging.WARNING)
 class SeenSignatures:
     """What was signed and has been used, until its Timestamp expires: the same signature does not count twice.
 
-    It remembers the signed text, not the signature: from one ECDSA signature anybody can make a second. Per process and
-    bounded: another process does not know of it, and when it is full those that expire first are forgotten (only
-    members fill it, for what it remembers has been verified). So it makes a replay harder and proves nothing; what
-    must happen once has a message id. Safe from many threads.
+    It remembers the signed text, not the signature: from one ECDSA signature anybody can make a second. With
+    ``use_once`` it is remembered where all processes look; the memory here then only saves the way there. Without, it
+    is per process, and bounded: when it is full those that expire first are forgotten (only members fill it, for what
+    it remembers has been verified). Safe from many threads.
     """
 
-    def __init__(self, capacity: int = _MAX_SEEN) -> None:
+    def __init__(self, capacity: int = _MAX_SEEN, use_once: UseOnce | None = None) -> None:
         self._capacity = capacity
+        self._use_once = use_once
         self._lock = threading.Lock()
         self._seen: set[bytes] = set()
         self._by_end: list[tuple[float, bytes]] = []
@@ -112,6 +114,17 @@ class SeenSignatures:
                 self._seen.discard(heapq.heappop(self._by_end)[1])
             if signed in self._seen:
                 raise NotIdentified("ws-security-replayed")
+            if self._use_once is None:
+                self._remember(signed, until)
+        if self._use_once is not None:  # not under the lock: it waits for a disk
+            first = self._use_once(signed, until)
+            with self._lock:
+                self._remember(signed, until)
+            if not first:
+                raise NotIdentified("ws-security-replayed")
+
+    def _remember(self, signed: bytes, until: datetime) -> None:
+        if signed not in self._seen:
             self._seen.add(signed)
             heapq.heappush(self._by_end, (until.timestamp(), signed))
 

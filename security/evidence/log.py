@@ -243,6 +243,11 @@ class EvidenceLog:
         """How many leaves were appended, sealed or not."""
         return self._sizes(connection).get(_APPENDED, 0)
 
+    def has_grown(self, connection: Connection) -> bool:
+        """Are there leaves that no checkpoint covers?"""
+        sizes = self._sizes(connection)
+        return sizes.get(_APPENDED, 0) != sizes.get(_SEALED, 0)
+
     def entry(self, connection: Connection, position: int) -> bytes | None:
         row = connection.execute(
             select(evidence_leaves.c.entry).where(evidence_leaves.c.position == position)
