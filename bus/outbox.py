@@ -75,6 +75,7 @@ class Relay:
     def stop(self) -> None:
         """Claim nothing more; `run` returns when what is in flight has ended and is written."""
         self._stopping.set()
+        self._broker.give_back()
         self._broker.tap()
 
     def run(self) -> None:

@@ -453,3 +453,64 @@ def _put(node: RabbitNode, document: dict[str, str]) -> None:
 def _ready(node: RabbitNode, system: SystemCode) -> int:
     with _channel(node) as channel:
         return int(channel.queue_declare(queue_name(system), passive=True).method.message_count)
+
+
+# ── among others ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@only_rabbitmq
+def test_what_a_process_that_ends_has_not_claimed_is_for_others_at_once(brokers: Brokers) -> None:
+    leaving = brokers.desk()
+    for _ in range(10):
+        brokers.record()
+    held = leaving.take_until(2, most=2)
+    _wait_for(lambda: leaving.broker.systems_due(utc_now()) != [], "the rest lies here")
+
+    leaving.broker.give_back()
+    other = brokers.desk()
+    rest = other.take_until(8)
+
+    assert leaving.broker.systems_due(utc_now()) == []
+    leaving.settle(*held)  # what it has claimed, it still ends
+    other.settle(*rest)
+    assert other.nothing_comes()
+    assert brokers.house.ledger.states() == {State.DELIVERED: 10}
+
+
+@only_rabbitmq
+def test_nothing_is_held_of_a_system_that_rests_and_no_queue_counts_it_as_a_failure(
+    brokers: Brokers, rabbitmq: RabbitNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A receiver may be down for days: its breaker opens and half-opens thousands of times, and a queue lays a
+    reference aside that it got back twenty times."""
+    import bus.broker.queued as queued
+
+    monkeypatch.setattr(queued, "_SHORT_REST", timedelta(seconds=0.01))
+    limits = {STORE: 3, ARCHIVE: 3}
+    desk = brokers.desk()
+    desk.broker._most_to_hold = lambda systems: {s: most for s, most in limits.items() if s in systems}  # type: ignore[attr-defined]
+    for _ in range(5):
+        brokers.record()
+    for _ in range(25):
+        limits[STORE] = 1
+        desk.broker.tap()
+        _wait_for(lambda: desk.broker.systems_due(utc_now()) != [], "one comes to probe with")
+        del limits[STORE]
+        desk.broker.tap()
+        _wait_for(lambda: desk.broker.systems_due(utc_now()) == [], "it is given back")
+
+    limits[STORE] = 10
+    claims = desk.take_until(5)
+
+    desk.settle(*claims)
+    desk.close()
+    assert _ready(rabbitmq, STORE) == 0
+    with _channel(rabbitmq) as channel:
+        assert channel.queue_declare(DEAD, passive=True).method.message_count == 0
+
+
+def _wait_for(condition: Callable[[], bool], complaint: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, complaint
+        time.sleep(0.01)

@@ -47,6 +47,8 @@ class MemoryBroker:
     def tap(self) -> None:
         self._tapped.set()
 
+    def give_back(self) -> None: ...
+
     def close(self) -> None: ...
 
 

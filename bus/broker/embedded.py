@@ -32,5 +32,8 @@ class EmbeddedBroker:
     def tap(self) -> None:
         self._listener.tap()
 
+    def give_back(self) -> None:
+        """Nothing lies here: the table is the queue."""
+
     def close(self) -> None:
         self._listener.close()

@@ -23,6 +23,7 @@ def open_broker(bus: Bus) -> Broker:
         lease_seconds=settings.lease_seconds,
         poll_seconds=settings.poll_seconds,
         authority_file=settings.broker_authority,
+        most_to_hold=bus.bulkheads.most_to_hold,
     )
     broker.start()
     return broker

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -44,6 +44,8 @@ _MOST_UNCONFIRMED: Final = 4000
 _IDLE_SECONDS: Final = 120.0
 #: How long a reference rests that was handed back.
 _REST: Final = timedelta(seconds=30)
+#: The same of a reference whose receiver's breaker is open; the breaker itself rests longer.
+_SHORT_REST: Final = timedelta(seconds=5)
 #: How often the queues are looked at, and how long something must have lain in one before it is missed there.
 _LOOK_SECONDS: Final = 30.0
 _MISSED_AFTER: Final = timedelta(seconds=120)
@@ -62,7 +64,10 @@ class QueuedBroker:
         lease_seconds: float,
         poll_seconds: float,
         authority_file: str = "",
+        most_to_hold: Callable[[Mapping[SystemCode, int]], Mapping[SystemCode, int]] = dict,
     ) -> None:
+        """``most_to_hold``: of how many deliveries each system may have open, how many references lie here at most."""
+        self._most_to_hold = most_to_hold
         self._ledger = ledger
         self._directory = directory
         self._lease = timedelta(seconds=lease_seconds)
@@ -74,6 +79,7 @@ class QueuedBroker:
         self._held: dict[tuple[int, int], tuple[Received, datetime]] = {}
         self._swept_at = time.monotonic()
         self._stopping = threading.Event()
+        self._giving_back = threading.Event()
         self._dispatching = threading.Thread(target=self._dispatch, name="dispatch", daemon=True)
         self._systems_of: tuple[int, Mapping[SystemCode, int]] = (-1, {})
 
@@ -132,6 +138,10 @@ class QueuedBroker:
         self._changed.set()
         self._listener.tap()
 
+    def give_back(self) -> None:
+        self._giving_back.set()
+        self._listener.tap()
+
     def close(self) -> None:
         self._stopping.set()
         self._listener.tap()
@@ -167,7 +177,7 @@ class QueuedBroker:
         """Note what has arrived, send what is due; returns how many were sent."""
         now = utc_now()
         systems = self._push_systems()
-        self._link.consume(systems)
+        self._hold(systems)
         limits = {} if self._must_pause() else self._due(systems, now)
         if not confirmed and not limits:
             return 0
@@ -175,6 +185,23 @@ class QueuedBroker:
         if references:
             self._link.publish(references)
         return len(references)
+
+    def _hold(self, systems: Mapping[SystemCode, int]) -> None:
+        """Take references, as many as can be used here. What lies here of a system that rests goes back to the outbox
+        for that time; the queue itself would hand it out again at once, and count that as a failure each time."""
+        wanted = {} if self._giving_back.is_set() else self._most_to_hold(systems)
+        self._link.consume(wanted)
+        unwanted = [system for system in self._link.received() if system not in wanted]
+        resting = [each for system in unwanted for each in self._link.take(system, _MOST_OF_A_SYSTEM)]
+        if not resting:
+            return
+        due_at = utc_now() + (timedelta(0) if self._giving_back.is_set() else _SHORT_REST)
+        try:
+            self._ledger.hand_back([each.delivery_id for each in resting], due_at)
+        except BaseException:
+            self._link.put_back(reversed(resting))
+            raise
+        self._link.acknowledge(resting)
 
     def _must_pause(self) -> bool:
         return not self._link.is_open or self._link.is_blocked or self._link.unconfirmed >= _MOST_UNCONFIRMED

@@ -152,7 +152,8 @@ class RabbitLink:
         return confirmed
 
     def consume(self, prefetch: Mapping[SystemCode, int]) -> None:
-        """Take references of these systems, each at most so many at once that are not acknowledged; of no others."""
+        """Take references of these systems, each at most so many at once that are not acknowledged; of no others. What
+        has been taken of others lies here until somebody takes care of it."""
         with self._mutex:
             if prefetch == self._wanted:
                 return
@@ -370,7 +371,8 @@ class RabbitLink:
         log.warning("broker.returned", system=method.routing_key.rpartition("deliver.")[2])
 
     def _follow_wishes(self) -> None:
-        """Begin and end consumers so that they are those that are wanted."""
+        """Begin and end consumers so that they are those that are wanted. What one has brought stays here, taken: a
+        queue that gets it back hands it out again and counts that, up to DELIVERY_LIMIT."""
         channel = self._consuming
         if channel is None or not channel.is_open:
             return
@@ -380,7 +382,6 @@ class RabbitLink:
             if wanted.get(system) != prefetch:
                 channel.basic_cancel(consumer)
                 del self._consumers[system]
-                self._drop(system)
         for system, prefetch in wanted.items():
             if system not in self._consumers:
                 channel.queue_declare(queue_name(system), durable=True, arguments=_QUEUE_ARGUMENTS)
@@ -399,14 +400,6 @@ class RabbitLink:
                 del self._consumers[system]
                 self._declared.discard(system)
         self._follow_wishes()
-
-    def _drop(self, system: SystemCode) -> None:
-        """What lies here of a system that is not consumed any more goes back."""
-        with self._mutex:
-            waiting = self._received.pop(system, deque())
-        if self._consuming is not None:
-            for each in waiting:
-                self._consuming.basic_nack(each._tag, requeue=True)
 
     def _on_message(self, channel: Channel, method: Any, _properties: BasicProperties, body: bytes) -> None:
         system = SystemCode.unchecked(method.routing_key.removeprefix("lgsp.deliver."))
