@@ -22,7 +22,7 @@ from bus.nodes import NodeStore
 from bus.quotas import QuotaMeter
 from bus.records import Settlement
 from bus.settings import Settings
-from bus.store import Apart, Store, call_here, newest_revision, open_engine, open_store
+from bus.store import Apart, Store, call_here, must_fit, newest_revision, open_engine, open_store
 from bus.wake import WakeSender
 from connectors.base import Connector, Receiver
 from connectors.table import build_connectors, build_receivers
@@ -115,7 +115,7 @@ class Bus:
 
 def open_bus(settings: Settings, apart: Apart = call_here, clock: Callable[[], datetime] = utc_now) -> Bus:
     """The bus of an initialised home folder. ``apart`` is where transactions run, ``clock`` says which deliveries are
-    due. Raises NotInitialised."""
+    due. Raises NotInitialised, StoreUnfit."""
     system = SystemCode(settings.system)
     try:
         ring = KeyRing(settings.ring_folder, system)
@@ -124,6 +124,7 @@ def open_bus(settings: Settings, apart: Apart = call_here, clock: Callable[[], d
     except FileNotFoundError:
         raise NotInitialised(f"{settings.home} holds no keys; run `lgsp init` first") from None
     store = open_store(settings, apart)
+    must_fit(store)
     registry = RegistryStore(store.engine)
     directory = LiveDirectory(registry)
     log = EvidenceLog(settings.log_origin, log_key)

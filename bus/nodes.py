@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, delete, or_, select, text, update
+from sqlalchemy import Connection, Row, delete, inspect, or_, select, text, update
 
 from bus.store import Store
 from bus.tables import breakers, duties, nodes, used_proofs
@@ -115,6 +115,12 @@ class NodeStore:
             found = [_node(row) for row in connection.execute(select(nodes).order_by(nodes.c.id))]
             openings = connection.execute(select(breakers.c.system, breakers.c.opening)).all()
         return Look(nodes=found, open={SystemCode.unchecked(system): opening for system, opening in openings})
+
+    def look_if_any(self) -> Look:
+        """The same of a store that may be older than the roll of nodes."""
+        with self._store.reading() as connection:
+            known = inspect(connection).has_table(nodes.name)
+        return self.look() if known else Look(nodes=[], open={})
 
     # ── what only one may have ────────────────────────────────────────────────────────────────────────────────────
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,20 @@ log = get_logger()
 LEAST_FREE_BYTES = 256 * 1024 * 1024
 #: The sealer runs every second (``checkpoint_seconds``); entries that wait this long say that no `lgsp work` runs.
 LONGEST_UNSEALED = timedelta(seconds=60)
+
+
+#: One byte that all processes of one program share, those that it forks too.
+_ending = mmap.mmap(-1, 1)
+
+
+def begin_ending() -> None:
+    """This program was told to end: it still answers, but nothing more is to be sent here."""
+    _ending[0] = 1
+
+
+def is_ending() -> bool:
+    """Has `begin_ending` been called in any process of this program?"""
+    return _ending[0] == 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +56,7 @@ def readiness(
         "keys": lambda: _keys(bus, now),
         "disk": lambda: _disk(bus, least_free_bytes),
         "checkpoint": lambda: _checkpoint(bus, now, longest_unsealed),
+        "ending": lambda: "this process was told to end: send to another" if is_ending() else "",
     }
     return [_look(name, look) for name, look in looks.items()]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from bus.settings import Settings
-from bus.store import migrate, open_store
+from bus.store import open_store
+from bus.upgrading import Upgrade
 from schemas.identifiers import SystemCode
+from schemas.moment import utc_now
 from security.evidence.checkpoint import NoteKey
 from security.evidence.log import EvidenceLog
 from security.keys import KeyRing
@@ -12,7 +14,10 @@ from security.secrets import SecretBox
 
 
 def initialise(settings: Settings) -> None:
-    """Make what is missing: signing keys, the evidence log's key, the master key of secrets, the store's tables."""
+    """Make what is missing: signing keys, the evidence log's key, the master key of secrets, the store's tables.
+
+    Raises StoreUnfit when the tables may not be brought up to date while other nodes run.
+    """
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.key_folder.mkdir(exist_ok=True, mode=0o700)
     KeyRing.open_or_create(settings.ring_folder, SystemCode(settings.system))
@@ -20,7 +25,7 @@ def initialise(settings: Settings) -> None:
     SecretBox.load_or_create(settings.master_key_path)
     store = open_store(settings)
     try:
-        migrate(store)
+        Upgrade(store).bring_up_to_date(utc_now())
         with store.writing() as connection:
             EvidenceLog(settings.log_origin, log_key).prepare(connection)
     finally:

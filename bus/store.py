@@ -17,11 +17,14 @@ from typing import Any, Protocol, TypeVar
 
 from alembic import command
 from alembic.config import Config
+from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, inspect, make_url, select
+from sqlalchemy.exc import DBAPIError
 
 from bus.settings import Settings
+from bus.tables import store_marks
 
 T = TypeVar("T")
 
@@ -163,10 +166,100 @@ def _file_lock(path: Path) -> Iterator[None]:
         os.close(descriptor)  # lets go of the lock
 
 
-def migrate(store: Store, revision: str = "head") -> None:
-    """Bring the store's tables to a revision, creating them when there are none. Safe to repeat."""
-    with store.writing() as connection:
-        command.upgrade(migration_config(connection), revision)
+# ── revisions of the tables ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """One step of the tables, as its migration describes it."""
+
+    id: str
+    #: It takes nothing away: programs of the release before go on working beside it.
+    expands: bool
+    #: What it leaves for the end, when no such program runs any more.
+    contract: Callable[[], None] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migrations:
+    """The steps that a program knows, oldest first. ``location``: where they lie, in Alembic's words."""
+
+    location: str = "bus:migrations"
+
+    def steps(self) -> list[Revision]:
+        found = ScriptDirectory.from_config(self.config()).walk_revisions()
+        steps = [
+            Revision(
+                id=script.revision,
+                expands=getattr(script.module, "expands", False) is True,
+                contract=getattr(script.module, "contract", None),
+            )
+            for script in found
+        ]
+        return steps[::-1]
+
+    def config(self, connection: Connection | None = None) -> Config:
+        config = Config()
+        config.set_main_option("script_location", self.location)
+        if connection is not None:
+            config.attributes["connection"] = connection
+        return config
+
+
+OURS = Migrations()
+
+#: The mark of a store that names the oldest program (by the newest revision that it knows) that may work with it.
+_WORKS_WITH = "works-with"
+
+
+def migrate(store: Store, revision: str = "head", migrations: Migrations = OURS) -> None:
+    """Bring the store's tables to a revision, creating them when there are none. Safe to repeat.
+
+    Looks at no one: who else works with the store is asked in :mod:`bus.upgrading`.
+    """
+    store.write(_migrate_in, revision, migrations)
+
+
+def _migrate_in(connection: Connection, revision: str, migrations: Migrations) -> None:
+    before, works_with = _revision_of(connection), _works_with(connection)
+    command.upgrade(migrations.config(connection), revision)
+    after = _revision_of(connection)
+    if after == before:
+        return
+    passed = [step for step in migrations.steps() if before < step.id <= after]
+    beside = before and all(step.expands for step in passed)
+    _mark(connection, (works_with or before) if beside else after)
+
+
+def contract(store: Store, migrations: Migrations = OURS) -> None:
+    """Take away what only programs of an earlier release needed: from now on they may not work with the store."""
+    store.write(_contract_in, migrations)
+
+
+def _contract_in(connection: Connection, migrations: Migrations) -> None:
+    works_with, now = _works_with(connection), _revision_of(connection)
+    with Operations.context(MigrationContext.configure(connection)):
+        for step in migrations.steps():
+            if works_with < step.id <= now and step.contract is not None:
+                step.contract()
+    _mark(connection, now)
+
+
+def _revision_of(connection: Connection) -> str:
+    return MigrationContext.configure(connection).get_current_revision() or ""
+
+
+def _works_with(connection: Connection) -> str:
+    if not inspect(connection).has_table(store_marks.name):
+        return _revision_of(connection)
+    mark = select(store_marks.c.value).where(store_marks.c.name == _WORKS_WITH)
+    return str(connection.execute(mark).scalar() or _revision_of(connection))
+
+
+def _mark(connection: Connection, oldest: str) -> None:
+    if inspect(connection).has_table(store_marks.name):
+        connection.execute(delete(store_marks).where(store_marks.c.name == _WORKS_WITH))
+        connection.execute(insert(store_marks).values(name=_WORKS_WITH, value=oldest))
 
 
 def newest_revision() -> str:
@@ -174,12 +267,31 @@ def newest_revision() -> str:
     return max(path.name[:4] for path in _MIGRATIONS.glob("[0-9]" * 4 + "_*.py"))
 
 
+class StoreUnfit(RuntimeError):
+    """This program cannot work with the store as it is; the text says what to do."""
+
+
+def must_fit(store: Store) -> None:
+    """Raises StoreUnfit for tables that this program does not know. A store that cannot be reached is not unfit."""
+    try:
+        with store.reading() as connection:
+            revision, works_with = _revision_of(connection), _works_with(connection)
+    except DBAPIError:
+        return
+    ours = newest_revision()
+    if revision < ours:
+        raise StoreUnfit(
+            f"The store's tables are at {revision or 'nothing'}, this program needs {ours}: run `lgsp upgrade`"
+            if revision
+            else "The store has no tables yet: run `lgsp init`"
+        )
+    if revision > ours and works_with > ours:
+        raise StoreUnfit(f"The store's tables are at {revision}, this program knows {ours}: install a newer version")
+
+
 def migration_config(connection: Connection) -> Config:
     """What Alembic needs to migrate the store behind this connection, in the connection's transaction."""
-    config = Config()
-    config.set_main_option("script_location", "bus:migrations")
-    config.attributes["connection"] = connection
-    return config
+    return OURS.config(connection)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,14 +302,17 @@ class StoreStanding:
     server_version: str
     revision: str
     newest_revision: str
+    #: The oldest program, by its newest revision, that may work with it: older than ``revision`` while an upgrade is
+    #: not finished.
+    works_with: str
     #: Whether a commit returns only after its bytes are on the disk, as far as the store itself says.
     durable: bool
 
 
-def standing_of(store: Store) -> StoreStanding:
+def standing_of(store: Store, migrations: Migrations = OURS) -> StoreStanding:
     """Ask the store about itself. Raises what the driver raises when it cannot be reached."""
     with store.reading() as connection:
-        revision = MigrationContext.configure(connection).get_current_revision() or ""
+        revision, works_with = _revision_of(connection), _works_with(connection)
         if store.is_sqlite:
             # FULL is 2, EXTRA is 3.
             flushes = connection.exec_driver_sql("PRAGMA synchronous").scalar_one() >= 2
@@ -206,13 +321,11 @@ def standing_of(store: Store) -> StoreStanding:
             said = [connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in ("fsync", "synchronous_commit")]
             durable = said[0] == "on" and said[1] != "off"
         version = ".".join(map(str, connection.dialect.server_version_info or ()))
-    config = Config()
-    config.set_main_option("script_location", "bus:migrations")
-    newest = ScriptDirectory.from_config(config).get_current_head() or ""
     return StoreStanding(
         dialect=store.engine.dialect.name,
         server_version=version,
         revision=revision,
-        newest_revision=newest,
+        newest_revision=migrations.steps()[-1].id,
+        works_with=works_with,
         durable=durable,
     )

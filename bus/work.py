@@ -9,7 +9,6 @@ from __future__ import annotations
 from bus.greenlets import in_real_thread, settle_in
 
 import signal
-import threading
 
 from bus.assembly import open_bus
 from bus.logs import configure_logs
@@ -25,8 +24,7 @@ def main() -> None:
     worker = Worker(bus)
     settle_in()
     for number in (signal.SIGTERM, signal.SIGINT):
-        # On a thread: the handler interrupts whoever may hold the locks that it needs.
-        signal.signal(number, lambda *_: threading.Thread(target=worker.stop).start())
+        signal.signal(number, lambda *_: worker.stop())
     try:
         worker.run()
     finally:

@@ -96,7 +96,7 @@ _FUTURE = to_micros(utc_now()) + 3_600_000_000
         (_forget_keys, "keys", "lgsp init"),
         (_open_keys, "files", "chmod -R go-rwx"),
         (_open_home, "home", "chmod go-w"),
-        (_run_sql("UPDATE alembic_version SET version_num = '0000'"), "store", "lgsp init"),
+        (_run_sql("UPDATE alembic_version SET version_num = '0000'"), "store", "lgsp upgrade"),
         (_run_sql("UPDATE evidence_leaves SET hash = zeroblob(32), entry = X'7B7D'"), "evidence", "Stop the bus"),
         (_run_sql(f"UPDATE evidence_checkpoints SET created_at = {_FUTURE}"), "sealing", "clock"),  # noqa: S608
         (_run_sql("UPDATE evidence_checkpoints SET note = replace(note, '— ', '+ ')"), "evidence", "debug"),

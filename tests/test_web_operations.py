@@ -50,7 +50,7 @@ def test_a_bus_in_order_is_ready(url: str) -> None:
     answer = ask("GET", f"{url}/readyz")
     assert (answer.status, answer.json["ready"]) == (200, True)
     names = [check["name"] for check in answer.json["checks"]]
-    assert names == ["store", "registry", "keys", "disk", "checkpoint"]
+    assert names == ["store", "registry", "keys", "disk", "checkpoint", "ending"]
 
 
 def test_without_its_store_the_bus_is_not_ready_and_says_nothing_of_paths(world: World, url: str) -> None:

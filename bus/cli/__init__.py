@@ -34,6 +34,8 @@ _COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "init": ("bus.cli:init", "Make keys, store and folders of a new bus."),
         "serve": ("bus.cli:serve", "Serve members over HTTP."),
         "work": ("bus.cli:work", "Deliver what was accepted."),
+        "nodes": ("bus.cli.nodes:nodes", "The processes that serve and deliver, on all machines."),
+        "upgrade": ("bus.cli.nodes:upgrade", "Bring the store to this version while nodes run."),
         "doctor": ("bus.cli.doctor:doctor", "Show every setting and check that all is well."),
         "sandbox": ("bus.cli.sandbox:sandbox", "Run simulated partner systems to try things on."),
     },
@@ -269,6 +271,8 @@ def _explain(error: Exception, session: Session) -> NoReturn:
     name = type(error).__name__
     if name == "NotInitialised":  # its module is heavy, and only commands that loaded it can raise it
         fail(f"There is no bus in {session.settings.home} yet. Run `lgsp init` first, or name its folder with --home.")
+    if name == "StoreUnfit":
+        fail(f"{error}.".replace("..", "."))
     if isinstance(error, OSError):
         place = f" ({error.filename})" if error.filename else ""
         fail(f"The system said: {error.strerror or name}{place}.")

@@ -251,11 +251,15 @@ def _store(settings: Settings) -> Finding:
     finally:
         store.close()
     words = f"{standing.dialect} {standing.server_version}, answers in {span(took)}, tables at {standing.revision}"
-    if standing.revision != standing.newest_revision:
-        advice = "Run `lgsp init`; if the store is newer than this program, update the program."
-        return wrong(f"{words or 'empty'}, this program needs {standing.newest_revision}", advice)
+    ours = standing.newest_revision
+    if standing.revision < ours or standing.works_with > ours:
+        advice = "Run `lgsp upgrade`." if standing.revision < ours else "The store is newer: install a newer version."
+        return wrong(f"{words or 'empty'}, this program needs {ours}", advice)
     if not standing.durable:
         return wrong(f"{words}; a commit is not flushed", "Set synchronous_commit and fsync on: receipts promise it.")
+    if standing.works_with < standing.revision:
+        advice = "Restart older nodes (`lgsp nodes`), then run `lgsp upgrade --finish`."
+        return look(f"{words}; programs of {standing.works_with} still work with them", advice)
     return well(words)
 
 

@@ -12,6 +12,8 @@ from bus.greenlets import in_real_thread, settle_in
 
 import logging
 import os
+import signal
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -19,12 +21,15 @@ from typing import Any
 import gevent
 import orjson
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderName, ParseException
 from gunicorn.workers.ggevent import GeventWorker
 
-from bus.assembly import open_bus
+from bus.assembly import Bus, open_bus
 from bus.inbox import InboxWatch
 from bus.logs import configure_logs, get_logger
+from bus.nodes import Role
+from bus.readiness import begin_ending, is_ending
 from bus.settings import Settings, load_settings
 from bus.web.app import create_app
 from bus.web.problems import CONTENT_TYPE, problem_document
@@ -81,6 +86,11 @@ class PatientWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
         # Past GeventWorker.handle, which does one thing: it takes the time-out away again.
         super(GeventWorker, self).handle(listener, client, addr)
 
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
+        if is_ending():  # the answer says that no other will come on this connection
+            req.force_close()
+        return super().handle_request(listener_name, req, sock, addr)
+
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """What never became a request. gunicorn would answer in HTML and repeat what it could not read, to the caller
         and to the log; here it is a problem like any other."""
@@ -108,17 +118,48 @@ def _is_no_silence(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], TimeoutError))
 
 
+class PatientArbiter(Arbiter):  # type: ignore[misc]
+    """gunicorn's master, which on SIGTERM first lets the world look away."""
+
+    def handle_term(self) -> None:
+        """`/readyz` is red from now on, and everything is still answered, for the pause that the settings name. SIGINT
+        or SIGQUIT cuts it short."""
+        begin_ending()
+        ends = time.monotonic() + self.app.drain_seconds
+        while (left := ends - time.monotonic()) > 0:
+            if not {signal.SIGINT, signal.SIGQUIT}.isdisjoint(self.wait_for_signals(timeout=min(left, 0.5))):
+                break
+            self.murder_workers()
+        raise StopIteration
+
+
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
     """gunicorn with our settings around one WSGI application, made anew in each of its worker processes."""
 
     def __init__(
-        self, make_app: Callable[[], Any], *, host: str, port: int, processes: int, settings: Settings
+        self,
+        make_app: Callable[[], Any],
+        *,
+        host: str,
+        port: int,
+        processes: int,
+        settings: Settings,
+        on_exit: Callable[[], None] = lambda: None,
     ) -> None:
+        """``on_exit`` is called in each worker process that ends in good order."""
         self._make_app = make_app
+        self._on_exit = on_exit
         self._address = f"{host}:{port}"
         self._processes = processes
         self._settings = settings
         super().__init__()
+
+    @property
+    def drain_seconds(self) -> float:
+        return self._settings.drain_seconds
+
+    def run(self) -> None:
+        PatientArbiter(self).run()
 
     def load_config(self) -> None:
         """gunicorn asks for its configuration."""
@@ -136,7 +177,11 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
             "forwarded_allow_ips": "*",
             "secure_scheme_headers": {},
             "forwarder_headers": "",
-            "graceful_timeout": self._settings.read_timeout_seconds,
+            # Whoever waits for a provider's reply gets it.
+            "graceful_timeout": round(
+                max(self._settings.read_timeout_seconds, self._settings.request_reply_timeout_seconds + 5)
+            ),
+            "worker_exit": lambda _server, _worker: self._on_exit(),
             "timeout": 60,
             "control_socket_disable": True,
             "loglevel": "warning",
@@ -156,12 +201,25 @@ def main() -> None:
 
     def make_app() -> Any:
         configure_logs(settings.log_level)
-        app = create_app(open_bus(settings, apart=in_real_thread))
+        bus = open_bus(settings, apart=in_real_thread)
+        app = create_app(bus)
+        bus.cluster.start(Role.SERVE)
+        buses.append(bus)
         settle_in()
         return app
 
+    def leave() -> None:
+        for bus in buses:
+            bus.cluster.stop()
+
+    buses: list[Bus] = []
     Server(
-        make_app, host=settings.host, port=settings.port, processes=settings.serve_processes, settings=settings
+        make_app,
+        host=settings.host,
+        port=settings.port,
+        processes=settings.serve_processes,
+        settings=settings,
+        on_exit=leave,
     ).run()
 
 
