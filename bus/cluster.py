@@ -5,8 +5,8 @@ seconds, or at once when it has something to tell. From a look follow:
 
 *who lives*      a row whose beats grow. Own clock, own eyes: a clock that jumps makes nobody dead.
 *parts*          the concurrency limit of a system is divided among those who call it; the rest of the processes, who
-                 do not, take nothing away. Who begins to call a system that others call has one place until they have
-                 seen it.
+                 do not, take nothing away. Who begins to call a system that others call has a small part until they
+                 have seen it.
 *breakers*       one that opens anywhere opens here within a second, one that closes closes.
 
 Nothing of it is in the path of a delivery: that asks only its own process.
@@ -17,7 +17,6 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -36,8 +35,8 @@ log = get_logger()
 
 #: How often a process looks at what the others have told.
 LOOK_SECONDS: Final = 1.0
-#: By then all others have seen what was told: two looks, and some patience.
-SEEN_SECONDS: Final = 2.5
+#: By then all others have seen what was told: a look, and some patience.
+SEEN_SECONDS: Final = 2.0
 #: Beats that may be missing before a node counts as gone.
 BEATS_MISSED: Final = 4
 #: Between two beats, however much there is to tell.
@@ -45,8 +44,9 @@ _LEAST_PAUSE_SECONDS: Final = 0.1
 #: A row as old as this was left behind by a process that was killed.
 _LEFT_BEHIND: Final = timedelta(seconds=120)
 
-#: One place, whatever the limit.
-_ONE_PLACE: Final = Part(rank=0, of=sys.maxsize)
+#: Who begins to call a system that others call has a tenth of the limit, until they have seen it: so far the limit may
+#: be passed for these two seconds. With nothing it would answer "busy" for so long after each restart.
+_BEGINNERS_PART: Final = 10
 
 
 class Cluster:
@@ -202,7 +202,8 @@ class Cluster:
             if alone or (me.id in who and self._told_uses.get(system, settled + 1) <= settled):
                 parts[system] = _part(me.id, who)
             elif set(who) != {me.id}:
-                parts[system] = _ONE_PLACE
+                many = max(_BEGINNERS_PART, len(who) + 1)
+                parts[system] = Part(rank=many - 1, of=many)
         # What nobody calls yet, several may begin to call at the same moment.
         others = _part(me.id, [node.id for node in self._living])
         deliverers = sum(node.role is Role.WORK for node in self._living)

@@ -289,6 +289,17 @@ def must_fit(store: Store) -> None:
         raise StoreUnfit(f"The store's tables are at {revision}, this program knows {ours}: install a newer version")
 
 
+def refuse_unfit_store(settings: Settings) -> None:
+    """For programs that begin: end with a sentence where :func:`must_fit` raises. Leaves nothing open."""
+    store = open_store(settings)
+    try:
+        must_fit(store)
+    except StoreUnfit as unfit:
+        raise SystemExit(f"{unfit}.") from None
+    finally:
+        store.close()
+
+
 def migration_config(connection: Connection) -> Config:
     """What Alembic needs to migrate the store behind this connection, in the connection's transaction."""
     return OURS.config(connection)

@@ -13,6 +13,7 @@ import signal
 from bus.assembly import open_bus
 from bus.logs import configure_logs
 from bus.settings import load_settings
+from bus.store import refuse_unfit_store
 from bus.worker import Worker
 
 
@@ -20,6 +21,7 @@ def main() -> None:
     """Deliver until SIGTERM or SIGINT; what is in flight then ends first."""
     settings = load_settings()
     configure_logs(settings.log_level)
+    refuse_unfit_store(settings)
     bus = open_bus(settings, apart=in_real_thread)
     worker = Worker(bus)
     settle_in()

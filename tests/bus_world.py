@@ -342,6 +342,8 @@ def bus_world(folder: Path, *, partner_url: str = "http://127.0.0.1:9", **settin
     environment = {"LGSP_HOME": str(home)} | {f"LGSP_{name.upper()}": str(value) for name, value in settings.items()}
     shutil.copytree(_template(), home)
     loaded = load_settings(environ=environment)
+    if loaded.store_url:
+        initialise(loaded)
     bus = open_bus(loaded)
     try:
         world = World(settings=loaded, bus=bus, environment=environment)

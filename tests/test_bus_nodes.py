@@ -219,7 +219,8 @@ def test_a_limit_is_divided_among_those_who_call_the_system(province: Province) 
         caller.use()
     province.pass_(SEEN_SECONDS + 2)
     assert sorted(caller.share() for caller in callers) == [2, 2, 2, 3, 3]
-    assert idle.share() == 1, "who begins has one place until the others know"
+    assert idle.share() == 1, "who begins has a small part until the others know"
+    assert idle.share(limit=50) == 5
     assert idle.share(OTHER) == LIMIT // 6, "what nobody calls, all may begin to call at once"
     assert all(caller.share(limit=3) == 1 for caller in callers), "never none: it would never be called from here"
 

@@ -31,6 +31,7 @@ from bus.logs import configure_logs, get_logger
 from bus.nodes import Role
 from bus.readiness import begin_ending, is_ending
 from bus.settings import Settings, load_settings
+from bus.store import refuse_unfit_store
 from bus.web.app import create_app
 from bus.web.problems import CONTENT_TYPE, problem_document
 from schemas.problem import InternalFailure, Malformed
@@ -198,6 +199,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
 def main() -> None:
     """Serve the bus."""
     settings = load_settings()
+    refuse_unfit_store(settings)
 
     def make_app() -> Any:
         configure_logs(settings.log_level)
