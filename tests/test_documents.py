@@ -603,6 +603,8 @@ def test_the_operators_commands_run_and_a_backup_is_a_bus(tmp_path: Path) -> Non
         terminal.run(lines["registry"])
         terminal.run(lines["evidence"])
         terminal.until(lines["doctor"])
+        terminal.until(lines["nodes"])
+        assert "Nothing is to be done." in terminal.run(lines["upgrade"])
     terminal.run(lines["tar"])
     shutil.rmtree(tmp_path / "srv")
     (tmp_path / "srv").mkdir()
@@ -616,7 +618,7 @@ def operators_lines(folder: Path) -> dict[str, str]:
     text = "".join(block.text for block in blocks(ROOT / "docs" / "operations.md") if block.language == "sh")
     lines = [line.replace("/srv", f"{folder}/srv") for line in text.splitlines()]
     found = {line.split()[3] if line.startswith("lgsp") else line.split()[0]: line for line in lines}
-    assert found.keys() == {"doctor", "init", "serve", "work", "registry", "evidence", "tar"}
+    assert found.keys() == {"doctor", "init", "serve", "work", "registry", "evidence", "tar", "nodes", "upgrade"}
     return found
 
 
