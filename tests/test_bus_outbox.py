@@ -30,6 +30,7 @@ class MemoryBroker:
     def __init__(self, unwritable: set[int]) -> None:
         self.unwritable = unwritable
         self.written: list[int] = []
+        self.given_back = False
         self._tapped = threading.Event()
 
     def systems_due(self, now: datetime) -> list[tuple[SystemCode, datetime]]:
@@ -47,7 +48,8 @@ class MemoryBroker:
     def tap(self) -> None:
         self._tapped.set()
 
-    def give_back(self) -> None: ...
+    def give_back(self) -> None:
+        self.given_back = True
 
     def close(self) -> None: ...
 
@@ -76,6 +78,7 @@ def test_one_settlement_that_cannot_be_written_does_not_hold_up_the_others() -> 
     relay.stop()
     relay.run()  # returns only when nothing is left to write
     assert broker.written == [1, 3]
+    assert broker.given_back, "what was not claimed is for others"
 
 
 def test_settlements_wait_for_a_store_that_is_out_of_reach() -> None:

@@ -620,6 +620,36 @@ def test_a_signature_counts_once_where_it_is_remembered() -> None:
     assert verify(SIGNED_MESSAGE) == EC.record
 
 
+def test_a_signature_counts_once_among_all_who_share_a_memory() -> None:
+    used: set[bytes] = set()
+    asked: list[bytes] = []
+
+    def use_once(proof: bytes, _expires_at: datetime) -> bool:
+        asked.append(proof)
+        first = proof not in used
+        used.add(proof)
+        return first
+
+    here, there = SeenSignatures(use_once=use_once), SeenSignatures(use_once=use_once)
+    assert verify(SIGNED_MESSAGE, seen=here) == EC.record
+    assert refusal(SIGNED_MESSAGE, seen=there) == "ws-security-replayed"
+    assert len(asked) == 2
+    for seen in (here, there):
+        assert refusal(SIGNED_MESSAGE, seen=seen) == "ws-security-replayed"
+    assert len(asked) == 2, "who has seen it need not ask again"
+
+
+def test_a_use_that_cannot_be_noted_does_not_count() -> None:
+    def away(_proof: bytes, _expires_at: datetime) -> bool:
+        raise OSError("the store is away")
+
+    seen = SeenSignatures(use_once=away)
+    with pytest.raises(OSError, match="away"):
+        verify(SIGNED_MESSAGE, seen=seen)
+    seen._use_once = lambda *_: True
+    assert verify(SIGNED_MESSAGE, seen=seen) == EC.record, "the same call, made again"
+
+
 def test_a_refused_message_is_not_remembered() -> None:
     seen = SeenSignatures()
     assert refusal(SIGNED_MESSAGE.replace(b"G99", b"G98"), seen=seen) == "ws-security-signature-invalid"

@@ -12,10 +12,13 @@ from urllib.parse import urlencode
 import pytest
 import time_machine
 
+from bus.assembly import open_bus
+from bus.web.app import create_app
 from connectors.client import client_assertion
 from schemas.identifiers import SystemCode
 from schemas.moment import utc_now
 from tests.bus_world import RECEIVING, SECRET, SENDING, SUSPENDED, Answer, World, ask, bus_world, key_of
+from tests.loopback import serving
 
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
@@ -64,6 +67,19 @@ def test_an_assertion_signed_with_the_systems_key_earns_one_too_but_only_once(wo
     first, again = ask_token(url, **proof), ask_token(url, **proof)
     assert first.status == 200
     assert (again.status, again.json["reason"]) == (401, "assertion-replayed")
+
+
+def test_an_assertion_that_one_process_has_taken_no_other_takes(world: World, url: str) -> None:
+    proof = assertion(world, RECEIVING)
+    other = open_bus(world.settings)
+    try:
+        with serving(create_app(other)) as elsewhere:
+            assert ask_token(url, **proof).status == 200
+            again = ask_token(elsewhere.url, **proof)
+            assert (again.status, again.json["reason"]) == (401, "assertion-replayed")
+            assert ask_token(elsewhere.url, **assertion(world, RECEIVING)).status == 200
+    finally:
+        other.close()
 
 
 @pytest.mark.parametrize(
