@@ -208,6 +208,9 @@ class Migrations:
 
 OURS = Migrations()
 
+#: Any number, the same in every program: who holds the lock of this name changes the tables.
+_MIGRATING = 5_361_001
+
 #: The mark of a store that names the oldest program (by the newest revision that it knows) that may work with it.
 _WORKS_WITH = "works-with"
 
@@ -221,6 +224,7 @@ def migrate(store: Store, revision: str = "head", migrations: Migrations = OURS)
 
 
 def _migrate_in(connection: Connection, revision: str, migrations: Migrations) -> None:
+    _alone(connection)
     before, works_with = _revision_of(connection), _works_with(connection)
     command.upgrade(migrations.config(connection), revision)
     after = _revision_of(connection)
@@ -237,12 +241,19 @@ def contract(store: Store, migrations: Migrations = OURS) -> None:
 
 
 def _contract_in(connection: Connection, migrations: Migrations) -> None:
+    _alone(connection)
     works_with, now = _works_with(connection), _revision_of(connection)
     with Operations.context(MigrationContext.configure(connection)):
         for step in migrations.steps():
             if works_with < step.id <= now and step.contract is not None:
                 step.contract()
     _mark(connection, now)
+
+
+def _alone(connection: Connection) -> None:
+    """Two nodes that are set up at the same moment follow one another. SQLite has one writer at a time anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATING})")
 
 
 def _revision_of(connection: Connection) -> str:

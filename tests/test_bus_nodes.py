@@ -483,6 +483,19 @@ def test_many_sealers_grow_one_tree(house: House) -> None:
     assert audit.leaves == 120
 
 
+def test_a_lease_that_ran_out_is_given_back_once_however_many_look(house: House) -> None:
+    houses = [house.another() for _ in range(4)]
+    for _ in range(10):
+        house.record()
+    assert len(house.claim()) == 10
+    late = NOON + timedelta(minutes=10)
+    with ThreadPoolExecutor(4) as pool:
+        released = list(pool.map(lambda each: each.ledger.release_stalled(late), houses))
+    assert sum(released) == 10
+    assert house.rows("attempts") == 10
+    assert len(house.claim(late)) == 10
+
+
 # ── proofs that count once ────────────────────────────────────────────────────────────────────────────────────────────
 
 END = NOON + timedelta(minutes=5)

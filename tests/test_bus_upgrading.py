@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NoReturn
@@ -247,6 +248,16 @@ def test_a_new_store_works_with_this_program_only(store: Store) -> None:
     migrate(store)
     must_fit(store)
     assert standing_of(store).works_with == NOW
+
+
+def test_two_that_set_up_a_store_at_once_follow_one_another(store: Store) -> None:
+    other = open_store(load_settings({"store_url": store.engine.url.render_as_string(False)}, environ={}))
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(migrate, (store, other)))
+        must_fit(other)
+    finally:
+        other.close()
 
 
 def test_a_step_that_fails_leaves_the_store_as_it_was(store: Store, tmp_path: Path) -> None:
