@@ -274,7 +274,7 @@ def _mark(connection: Connection, oldest: str) -> None:
 
 
 def newest_revision() -> str:
-    """The newest revision of the tables that this program knows, by the names of its migrations: `0006_nodes.py`."""
+    """The newest revision of the tables that this program knows, by the names of its migrations: `0007_nodes.py`."""
     return max(path.name[:4] for path in _MIGRATIONS.glob("[0-9]" * 4 + "_*.py"))
 
 

@@ -84,7 +84,7 @@ class Process:
         self.cluster = Cluster(
             nodes=self.nodes,
             bulkheads=self.bulkheads,
-            revision="0006",
+            revision="0007",
             beat_seconds=BEAT,
             probe_seconds=60.0,
             clock=lambda: self.time.seconds,
@@ -390,7 +390,7 @@ def test_a_breaker_is_told_at_once_and_seen_within_two_seconds_of_real_time(hous
     bulkheads = [Bulkheads(failures_to_open=1, open_seconds=60) for _ in range(2)]
     clusters = [
         Cluster(
-            nodes=NodeStore(house.another().store), bulkheads=each, revision="0006", beat_seconds=BEAT, probe_seconds=60
+            nodes=NodeStore(house.another().store), bulkheads=each, revision="0007", beat_seconds=BEAT, probe_seconds=60
         )
         for each in bulkheads
     ]
@@ -622,7 +622,7 @@ def test_two_processes_together_keep_a_quota(house: House, tmp_path: Path, keys:
 def test_a_node_row_survives_what_a_store_makes_of_it(house: House) -> None:
     nodes = NodeStore(house.store)
     node = NodeRecord(
-        id="n", role=Role.SERVE, host="máy-chủ", process=2**40, version="0.1.0", revision="0006", started_at=NOON,
+        id="n", role=Role.SERVE, host="máy-chủ", process=2**40, version="0.1.0", revision="0007", started_at=NOON,
         beat_at=NOON, beats=1, uses=frozenset({ONE, OTHER}),
     )  # fmt: skip
     nodes.beat(node, BreakerNews())

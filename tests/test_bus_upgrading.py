@@ -37,7 +37,10 @@ from tests.bus_world import ask, bus_world, post
 from tests.postgresql import PrivateServer, private_postgresql
 from tests.programs import Program
 
+VERSIONS = Path(bus.store.__file__).parent / "migrations" / "versions"
 NOW = newest_revision()
+#: The last revision without a roll of nodes.
+BEFORE = f"{int(next(VERSIONS.glob('*_nodes.py')).name[:4]) - 1:04}"
 #: Revisions of two versions to come.
 NEXT, LATER = f"{int(NOW) + 1:04}", f"{int(NOW) + 2:04}"
 
@@ -82,7 +85,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 def version(tmp_path: Path, *steps: tuple[str, bool]) -> Migrations:
     """The migrations of a program of the future: ours and these steps, each with whether it only expands."""
     folder = tmp_path / f"migrations-{'-'.join(id for id, _ in steps)}"
-    shutil.copytree(Path(bus.store.__file__).parent / "migrations", folder)
+    shutil.copytree(VERSIONS.parent, folder)
     before = NOW
     for step, expands in steps:
         (folder / "versions" / f"{step}_more.py").write_text(_STEP.format(id=step, before=before, expands=expands))
@@ -231,13 +234,13 @@ def test_a_node_that_was_killed_a_minute_ago_is_not_waited_for(store: Store, tmp
 
 
 def test_a_store_from_before_the_roll_of_nodes_can_be_upgraded(store: Store) -> None:
-    migrate(store, "0005")
+    migrate(store, BEFORE)
     with pytest.raises(StoreUnfit, match="lgsp upgrade"):
         must_fit(store)
     upgrade = Upgrade(store)
     upgrade.carry_out(upgrade.decide(utc_now(), finish=False))
     must_fit(store)
-    assert standing_of(store).works_with == "0005"
+    assert standing_of(store).works_with == BEFORE
     upgrade.carry_out(upgrade.decide(utc_now(), finish=True))
     assert standing_of(store).works_with == NOW
 
