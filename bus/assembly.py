@@ -113,9 +113,14 @@ class Bus:
         self.store.close()
 
 
-def open_bus(settings: Settings, apart: Apart = call_here, clock: Callable[[], datetime] = utc_now) -> Bus:
+def open_bus(
+    settings: Settings,
+    apart: Apart = call_here,
+    clock: Callable[[], datetime] = utc_now,
+    role: str = "command",
+) -> Bus:
     """The bus of an initialised home folder. ``apart`` is where transactions run, ``clock`` says which deliveries are
-    due. Raises NotInitialised, StoreUnfit."""
+    due, ``role`` is what the store is told of this process. Raises NotInitialised, StoreUnfit."""
     system = SystemCode(settings.system)
     try:
         ring = KeyRing(settings.ring_folder, system)
@@ -123,7 +128,7 @@ def open_bus(settings: Settings, apart: Apart = call_here, clock: Callable[[], d
         secrets = SecretBox.load(settings.master_key_path)
     except FileNotFoundError:
         raise NotInitialised(f"{settings.home} holds no keys; run `lgsp init` first") from None
-    store = open_store(settings, apart)
+    store = open_store(settings, apart, role)
     must_fit(store)
     registry = RegistryStore(store.engine)
     directory = LiveDirectory(registry)

@@ -36,14 +36,18 @@ class GroupCommit(Generic[Work]):
 
     ``commit(works)`` writes all of them in one transaction and returns one result each, in order; an exception object
     as a result is raised to its caller alone. When ``commit`` itself raises, each work is tried alone, so that one
-    that cannot be written does not take its neighbours with it.
+    that cannot be written does not take its neighbours with it; unless it raises one of ``of_all``, which is nobody's
+    fault: then all hear of it at once, and nothing is tried again.
     """
 
     #: Bounds a transaction: its memory, and how long others wait for the writer lock.
     MOST_IN_A_GROUP = 256
 
-    def __init__(self, commit: Callable[[Sequence[Work]], Sequence[Any]]) -> None:
+    def __init__(
+        self, commit: Callable[[Sequence[Work]], Sequence[Any]], of_all: tuple[type[Exception], ...] = ()
+    ) -> None:
         self._commit = commit
+        self._of_all = of_all
         self._mutex = threading.Lock()
         self._queue: list[_Waiter[Work]] = []
         self._leader: _Waiter[Work] | None = None
@@ -95,8 +99,9 @@ class GroupCommit(Generic[Work]):
         try:
             results = self._commit([waiter.work for waiter in group])
         except Exception as error:
-            if len(group) == 1:
-                group[0].error = error
+            if len(group) == 1 or isinstance(error, self._of_all):
+                for waiter in group:
+                    waiter.error = error
                 return
             for waiter in group:
                 self._write([waiter])

@@ -19,9 +19,12 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -46,6 +49,7 @@ from sqlalchemy import (
 )
 
 from bus.commit import GroupCommit
+from bus.postgresql import CHANNEL
 from bus.records import (
     AttemptRecord,
     Carried,
@@ -54,6 +58,7 @@ from bus.records import (
     DeliveryRecord,
     DossierEvent,
     ExchangeRecord,
+    FoundMessage,
     Leaf,
     LedgerWork,
     NewExchange,
@@ -67,11 +72,14 @@ from bus.records import (
     Settlement,
     State,
     StoredReply,
+    Wanted,
 )
-from bus.store import Store
+from bus.search import search
+from bus.store import OutcomeUnknown, Store, StoreUnreachable
 from bus.tables import (
     FIRST_OF_REPLY,
     NEVER,
+    UNFINISHED,
     attachments,
     attempts,
     counters,
@@ -98,11 +106,12 @@ from schemas.message import Grade, Receipt
 from schemas.moment import from_micros, to_micros, utc_now
 from schemas.problem import IdempotencyConflict
 from security.evidence import entries
-from security.evidence.log import EvidenceLog
+from security.evidence.log import AppendTurn, EvidenceLog
 from security.evidence.tree import leaf_hash
-from security.statements import Prepared
+from security.statements import Prepared, together
 
 W = TypeVar("W")
+_Answer = Callable[[], list[tuple[Any, ...]]]
 
 
 class Ledger:
@@ -113,7 +122,7 @@ class Ledger:
         self._store = store
         self._log = log
         self._on_due = on_due
-        self._commits: GroupCommit[LedgerWork] = GroupCommit(self._write)
+        self._commits: GroupCommit[LedgerWork] = GroupCommit(self._write, of_all=(StoreUnreachable, OutcomeUnknown))
         self._statements = _Statements(store.engine.dialect)
 
     # ── step 5: record ────────────────────────────────────────────────────────────────────────────────────────────
@@ -146,49 +155,104 @@ class Ledger:
         return first
 
     def _write(self, works: Sequence[LedgerWork]) -> Sequence[Any]:
-        results = self._store.write(self._write_in, works)
+        try:
+            group = self._store.write(self._write_in, works)
+        except OutcomeUnknown as unknown:
+            group = self._find_out(works, unknown.result)
         if any(isinstance(work, NewExchange) and work.lease_until is None for work in works):
             self._on_due()
-        return results
+        return group.answers(len(works))
 
-    def _write_in(self, connection: Connection, works: Sequence[LedgerWork]) -> Sequence[Any]:
+    def _find_out(self, works: Sequence[LedgerWork], tried: _Group) -> _Group:
+        """What became of a group whose commit broke. Nobody is told "recorded" before that is known: either it is
+        found on disk, or it is not there and is written now. Raises OutcomeUnknown when the store stays away."""
+        for pause_seconds in _FINDING_OUT_SECONDS:
+            time.sleep(pause_seconds)
+            try:
+                return self._store.write(self._write_unless_there, works, tried)
+            except StoreUnreachable:
+                continue
+            except OutcomeUnknown as unknown:
+                tried = unknown.result
+            except Exception as error:
+                raise OutcomeUnknown from error
+        raise OutcomeUnknown
+
+    def _write_unless_there(self, connection: Connection, works: Sequence[LedgerWork], tried: _Group) -> _Group:
+        self._take_turn(connection)  # whoever still commits what we asked for has ended when this returns
+        return tried if self._is_there(connection, tried) else self._write_in(connection, works)
+
+    def _is_there(self, connection: Connection, tried: _Group) -> bool:
+        """One row of a transaction tells for all: each has a leaf, or the end of an attempt, or may be written
+        again."""
+        if tried.turn is not None and tried.turn.first is not None:
+            return self._log.holds(connection, *tried.turn.first)
+        if tried.ended is None:
+            return False
+        delivery, number = tried.ended
+        query = select(literal(1)).where(attempts.c.delivery_id == delivery, attempts.c.number == number)
+        return connection.execute(query).first() is not None
+
+    def _write_in(self, connection: Connection, works: Sequence[LedgerWork]) -> _Group:
+        """Two trips to the store, whatever the number of works: one to look and one to write.
+
+        Writers that look before they write follow one another: two nodes may be given the same message id, or end the
+        same attempt, at once. SQLite has one writer at a time; on PostgreSQL the head of the evidence log is the
+        turnstile, which every one of them passes anyway. (Claims skip what others hold and need no turn.)
+        """
+        group = _Group(connection=connection)
         if not works:
-            return []
-        results: dict[int, Any] = {}
-        self._use_proofs(connection, _of_type(works, ProofUse), results)
-        if len(results) == len(works):
-            return [results[index] for index in range(len(works))]
-        self._take_turn(connection)
-        self._record_all(connection, _of_type(works, NewExchange), results)
-        self._refuse_all(connection, _of_type(works, Refusal))
-        self._settle_all(connection, _of_type(works, Settlement), results)
-        self._count(connection, works, results)
-        return [results.get(index) for index in range(len(works))]
+            return group
+        self._use_proofs(group, _of_type(works, ProofUse))
+        if len(group.results) == len(works):
+            return group
+        news, settled = _of_type(works, NewExchange), _of_type(works, Settlement)
+        with together(connection):
+            group.turn = turn = self._log.take_turn(connection)
+            known, busy = self._ask_recorded(connection, news), self._ask_keys_in_line(connection, news)
+            held = self._ask_held(connection, settled)
+            recorded, in_line, claims = known(), busy(), held()
+        turn.wait()
+        first_receipts = self._first_receipts(connection, recorded)
+        with together(connection):
+            self._record_all(group, news, first_receipts, in_line)
+            self._refuse_all(group, _of_type(works, Refusal))
+            self._settle_all(group, settled, claims)
+            self._count(group, works)
+        for step in group.afterwards:
+            step()
+        return group
 
     def _take_turn(self, connection: Connection) -> None:
-        """Writers that look before they write follow one another: two nodes may be given the same message id, or end
-        the same attempt, at once. SQLite has one writer at a time; on PostgreSQL the head of the evidence log is the
-        turnstile, which every one of them passes anyway. (Claims skip what others hold and need no turn.)"""
+        """As in :meth:`_write_in`, for what looks before it writes without being a work."""
         if not self._store.is_sqlite:
             self._log.lock(connection)
 
-    def _use_proofs(self, connection: Connection, uses: list[tuple[int, ProofUse]], results: dict[int, Any]) -> None:
-        """The first use of a proof stays; whose it was, its row says. In one order, or two nodes that are shown the
-        same two proofs could wait for each other."""
+    def _use_proofs(self, group: _Group, uses: list[tuple[int, ProofUse]]) -> None:
+        """The first use of a proof stays; whose it was, its row says, also where it is asked again after a commit that
+        broke. In one order, or two nodes that are shown the same two proofs could wait for each other."""
         if not uses:
             return
         ordered = sorted((use.proof, use.use, to_micros(use.expires_at)) for _, use in uses)
-        self._statements.use_proof.many(
-            connection, [{"proof": proof, "use": use, "expires_at": end} for proof, use, end in ordered]
-        )
-        found = dict(self._statements.proofs_used.rows(connection, {"proofs": [use.proof for _, use in uses]}))
+        with together(group.connection):
+            self._statements.use_proof.many(
+                group.connection, [{"proof": proof, "use": use, "expires_at": end} for proof, use, end in ordered]
+            )
+            used = {"proofs": [use.proof for _, use in uses]}
+            found: dict[str, str] = dict(self._statements.proofs_used.rows(group.connection, used))
         for index, use in uses:
-            results[index] = found.get(use.proof) == use.use
+            group.results[index] = found.get(use.proof) == use.use
 
-    def _record_all(self, connection: Connection, news: list[tuple[int, NewExchange]], results: dict[int, Any]) -> None:
+    def _record_all(
+        self,
+        group: _Group,
+        news: list[tuple[int, NewExchange]],
+        known: Mapping[str, tuple[int, str, Receipt]],
+        in_line: Iterable[tuple[Any, ...]],
+    ) -> None:
         if not news:
             return
-        known = self._find_recorded(connection, [new.message.manifest.message_id for _, new in news])
+        results = group.results
         fresh: list[tuple[int, NewExchange]] = []
         first_of: dict[str, int] = {}
         for index, new in news:
@@ -201,7 +265,7 @@ class Ledger:
                 first_of[message_id] = index
                 fresh.append((index, new))
         if fresh:
-            self._insert_exchanges(connection, fresh, results)
+            self._insert_exchanges(group, fresh, {(key, system) for key, system in in_line})
         for index, new in news:
             if index not in results:
                 first = results[first_of[new.message.manifest.message_id]]
@@ -211,11 +275,11 @@ class Ledger:
                 )
 
     def _insert_exchanges(
-        self, connection: Connection, fresh: list[tuple[int, NewExchange]], results: dict[int, Any]
+        self, group: _Group, fresh: list[tuple[int, NewExchange]], busy: set[tuple[str, str]]
     ) -> None:
-        first_position = self._log.append(connection, [(new.leaf.hash, new.leaf.entry) for _, new in fresh])
+        connection = group.connection
+        first_position = group.append([(new.leaf.hash, new.leaf.entry) for _, new in fresh])
         exchange_rows, payload_rows, delivery_rows, outbox_rows, attachment_rows = [], [], [], [], []
-        busy = self._keys_in_line(connection, [new for _, new in fresh])
         for offset, (_, new) in enumerate(fresh):
             exchange_id = first_position + offset
             exchange_rows.append(_exchange_row(exchange_id, new))
@@ -231,33 +295,28 @@ class Ledger:
                     if (new.ordering_key, system) in busy:
                         continue
                     busy.add((new.ordering_key, system))
-                outbox_rows.append(
-                    {"delivery_id": row["id"], "system": system, "due_at": to_micros(new.message.received_at)}
-                )
+                outbox_rows.append(_outbox_row(row["id"], system, new.message.received_at))
         self._statements.add_exchange.many(connection, exchange_rows)
         self._statements.add_payload.many(connection, payload_rows)
         self._statements.add_delivery.many(connection, delivery_rows)
-        self._statements.add_outbox.many(connection, outbox_rows)
-        if attachment_rows:
-            connection.execute(insert(exchange_attachments), attachment_rows)
+        self._put_in_outbox(connection, outbox_rows)
+        self._statements.add_exchange_attachment.many(connection, attachment_rows)
         said = [
             (first_position + offset, new.dossier_facts) for offset, (_, new) in enumerate(fresh) if new.dossier_facts
         ]
         if said:
-            self._add_dossier_facts(connection, said)
-        used = self._use_quota(connection, [new for _, new in fresh])
+            self._add_dossier_facts(group, said)
+        used = self._use_quota(group, [new for _, new in fresh])
         for offset, (index, new) in enumerate(fresh):
-            results[index] = Recorded(
-                exchange_id=first_position + offset,
-                receipt=new.receipt,
-                quota_used={period: used[period] for period in new.quota_periods},
+            group.results[index] = Recorded(
+                exchange_id=first_position + offset, receipt=new.receipt, quota_used=used if new.quota_periods else {}
             )
 
     def _add_dossier_facts(
-        self, connection: Connection, said: Sequence[tuple[int, Sequence[DossierFact]]], first: int = 0
+        self, group: _Group, said: Sequence[tuple[int, Sequence[DossierFact]]], first: int = 0
     ) -> None:
         self._statements.add_dossier_event.many(
-            connection,
+            group.connection,
             [
                 _dossier_row(exchange, number, fact)
                 for exchange, facts in said
@@ -267,7 +326,7 @@ class Ledger:
         for exchange, facts in said:
             for fact in facts:
                 for alias in fact.aliases:
-                    self._join_codes(connection, alias, fact.dossier, exchange)
+                    group.afterwards.append(partial(self._join_codes, group.connection, alias, fact.dossier, exchange))
 
     def _join_codes(self, connection: Connection, alias: str, code: str, exchange_id: int) -> None:
         """Two codes are one dossier from now on, and so is all that either was joined to. Said again, nothing."""
@@ -284,8 +343,23 @@ class Ledger:
         connection.execute(update(dossier_aliases).where(dossier_aliases.c.dossier == other).values(dossier=root))
         connection.execute(insert(dossier_aliases).values(alias=other, dossier=root, exchange_id=exchange_id))
 
-    def _find_recorded(self, connection: Connection, message_ids: Sequence[str]) -> dict[str, tuple[int, str, Receipt]]:
-        rows = self._statements.find_recorded.rows(connection, {"message_ids": message_ids})
+    def _ask_recorded(self, connection: Connection, news: Sequence[tuple[int, NewExchange]]) -> _Answer:
+        ids = [new.message.manifest.message_id for _, new in news]
+        return self._statements.find_recorded.ask(connection, {"message_ids": ids}) if ids else list
+
+    def _ask_keys_in_line(self, connection: Connection, news: Sequence[tuple[int, NewExchange]]) -> _Answer:
+        """The ordering keys and systems for which an earlier message is still on its way."""
+        keys = {new.ordering_key for _, new in news if new.ordering_key is not None}
+        return self._statements.keys_in_line.ask(connection, {"keys": keys}) if keys else list
+
+    def _ask_held(self, connection: Connection, settled: Sequence[tuple[int, Settlement]]) -> _Answer:
+        ids = [item.delivery_id for _, item in settled]
+        return self._statements.held_claims.ask(connection, {"ids": ids}) if ids else list
+
+    def _first_receipts(
+        self, connection: Connection, rows: Sequence[tuple[Any, ...]]
+    ) -> dict[str, tuple[int, str, Receipt]]:
+        """Of messages that are here already, by message id: exchange, digest of the facts, and the first receipt."""
         if not rows:
             return {}
         receivers: dict[int, list[AgencyCode]] = defaultdict(list)
@@ -311,31 +385,25 @@ class Ledger:
             for exchange_id, message_id, facts_sha256, receipt, received_at in rows
         }
 
-    def _keys_in_line(self, connection: Connection, news: Sequence[NewExchange]) -> set[tuple[str, str]]:
-        """The ordering keys and systems for which an earlier message is still on its way."""
-        keys = {new.ordering_key for new in news if new.ordering_key is not None}
-        if not keys:
-            return set()
-        return {(key, system) for key, system in self._statements.keys_in_line.rows(connection, {"keys": keys})}
-
-    def _use_quota(self, connection: Connection, news: Sequence[NewExchange]) -> dict[tuple[str, str], int]:
+    def _use_quota(self, group: _Group, news: Sequence[NewExchange]) -> Mapping[tuple[str, str], int]:
+        """Count these messages; what is returned holds the totals once the store has answered."""
         uses: dict[tuple[str, str], int] = defaultdict(int)
         for new in news:
             for period in new.quota_periods:
                 uses[period] += 1
-        return {
-            (grant_id, period): connection.execute(
-                _USE_QUOTA, {"grant_id": grant_id, "period": period, "used": used}
-            ).scalar_one()
-            for (grant_id, period), used in uses.items()
-        }
+        totals: dict[tuple[str, str], int] = {}
+        for key, used in uses.items():
+            row = {"grant_id": key[0], "period": key[1], "used": used}
+            answer = self._statements.use_quota.ask(group.connection, row)
+            group.afterwards.append(partial(_note_total, totals, key, answer))
+        return totals
 
-    def _refuse_all(self, connection: Connection, refused: list[tuple[int, Refusal]]) -> None:
+    def _refuse_all(self, group: _Group, refused: list[tuple[int, Refusal]]) -> None:
         if not refused:
             return
-        first = self._log.append(connection, [(item.leaf.hash, item.leaf.entry) for _, item in refused])
-        connection.execute(
-            insert(refusals),
+        first = group.append([(item.leaf.hash, item.leaf.entry) for _, item in refused])
+        self._statements.add_refusal.many(
+            group.connection,
             [
                 {
                     "id": first + offset,
@@ -352,12 +420,12 @@ class Ledger:
             ],
         )
 
-    def _count(self, connection: Connection, works: Sequence[LedgerWork], results: Mapping[int, Any]) -> None:
+    def _count(self, group: _Group, works: Sequence[LedgerWork]) -> None:
         """Add this group to the durable totals, in its own transaction: they agree with the rows at every moment."""
         now = utc_now()
         totals: dict[tuple[str, str], int] = defaultdict(int)
         for index, work in enumerate(works):
-            result = results.get(index)
+            result = group.results.get(index)
             match work:
                 case NewExchange() if isinstance(result, Recorded):
                     outcome = "repeated" if result.repeated else "accepted"
@@ -371,11 +439,11 @@ class Ledger:
                     totals[_OUTCOMES[work.state], ""] += 1
                     totals["deliver_ms", _bucket(work.finished_at - work.started_at)] += 1
                     totals["deliver_us", ""] += _microseconds(work.finished_at - work.started_at)
-        if totals:
-            self._statements.add_count.many(
-                connection,
-                [{"name": name, "labels": label, "value": value} for (name, label), value in totals.items()],
-            )
+        # In one order everywhere: two nodes that add to the same totals never wait for each other in a circle.
+        self._statements.add_count.many(
+            group.connection,
+            [{"name": name, "labels": label, "value": value} for (name, label), value in sorted(totals.items())],
+        )
 
     # ── step 6: dispatch ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -400,16 +468,13 @@ class Ledger:
         if queued:
             rows = [reference.outbox_id for reference in queued]
             self._statements.note_queued.run(connection, {"ids": rows})
-        due: list[tuple[Any, ...]] = []
-        for system, limit in limits.items():
-            due += self._statements.due_of_system.rows(
-                connection, {"system": system, "now": to_micros(now), "most": limit}
-            )
+        due = self._due(connection, limits, now)
         if not due:
             return []
         held = {"ids": [row for row, _ in due], "until": to_micros(until), "now": to_micros(now)}
-        self._statements.hold.run(connection, held)
-        traces = self._statements.traces_of.rows(connection, {"ids": [delivery for _, delivery in due]})
+        with together(connection):
+            self._statements.hold.run(connection, held)
+            traces = self._statements.traces_of.rows(connection, {"ids": [delivery for _, delivery in due]})
         row_of = {delivery: row for row, delivery in due}
         return [
             Reference(delivery_id=delivery, system=SystemCode.unchecked(system), traceparent=trace,
@@ -439,8 +504,10 @@ class Ledger:
         won = [row[0] for row in self._statements.lease_these.rows(connection, values)]
         if not won:
             return []
-        self._statements.leave_outbox_of.run(connection, {"ids": won})
-        return [_claim(row) for row in self._statements.claims_of.rows(connection, {"ids": won})]
+        with together(connection):
+            self._statements.leave_outbox_of.run(connection, {"ids": won})
+            claimed = self._statements.claims_of.rows(connection, {"ids": won})
+        return [_claim(row) for row in claimed]
 
     def hand_back(self, delivery_ids: Sequence[int], due_at: datetime) -> None:
         """References that were taken from a queue and not used (their receiver rests) are due again at that moment."""
@@ -494,17 +561,24 @@ class Ledger:
     def _claim_in(
         self, connection: Connection, limits: Mapping[SystemCode, int], now: datetime, lease: timedelta
     ) -> list[Claim]:
-        due: list[tuple[Any, ...]] = []
-        for system, limit in limits.items():
-            due += self._statements.due_of_system.rows(
-                connection, {"system": system, "now": to_micros(now), "most": limit}
-            )
+        due = self._due(connection, limits, now)
         if not due:
             return []
         ids = [delivery for _, delivery in due]
-        self._statements.leave_outbox.run(connection, {"ids": [row for row, _ in due]})
-        self._statements.lease.run(connection, {"ids": ids, "lease_until": to_micros(now + lease)})
-        return [_claim(row) for row in self._statements.claims_of.rows(connection, {"ids": ids})]
+        with together(connection):
+            self._statements.leave_outbox.run(connection, {"ids": [row for row, _ in due]})
+            self._statements.lease.run(connection, {"ids": ids, "lease_until": to_micros(now + lease)})
+            claimed = self._statements.claims_of.rows(connection, {"ids": ids})
+        return [_claim(row) for row in claimed]
+
+    def _due(self, connection: Connection, limits: Mapping[SystemCode, int], now: datetime) -> list[tuple[Any, ...]]:
+        """Outbox rows and deliveries, up to the limit of each system, locked for this transaction."""
+        with together(connection):
+            asked = [
+                self._statements.due_of_system.ask(connection, {"system": system, "now": to_micros(now), "most": limit})
+                for system, limit in limits.items()
+            ]
+            return [row for answer in asked for row in answer()]
 
     def claim_again(self, message_id: MessageId, now: datetime, lease: timedelta) -> Claim | None:
         """Take a request-reply call whose caller repeats it after a failure; None while another attempt runs."""
@@ -517,6 +591,7 @@ class Ledger:
         row = connection.execute(
             select(deliveries.c.id)
             .join(exchanges)
+            .join(payloads, payloads.c.exchange_id == exchanges.c.id)  # what was erased cannot be sent
             .where(exchanges.c.message_id == message_id, deliveries.c.state == State.DEAD)
         ).first()
         if row is None:
@@ -554,35 +629,33 @@ class Ledger:
     # ── step 8: settle ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _settle_all(
-        self, connection: Connection, settled: list[tuple[int, Settlement]], results: dict[int, Any]
+        self, group: _Group, settled: list[tuple[int, Settlement]], claims: Sequence[tuple[Any, ...]]
     ) -> None:
         if not settled:
             return
-        held = {
-            delivery: (attempt, system, key)
-            for delivery, attempt, system, key in self._statements.held_claims.rows(
-                connection, {"ids": [item.delivery_id for _, item in settled]}
-            )
-        }
+        held = {delivery: (attempt, system, key) for delivery, attempt, system, key in claims}
+        systems = {delivery: system for delivery, _, system, _ in claims}
         valid: list[Settlement] = []
         lines: set[tuple[str, str]] = set()
         for index, item in settled:
             attempt, system, key = held.get(item.delivery_id, (None, None, None))
-            results[index] = attempt == item.attempt
-            if results[index]:
+            group.results[index] = attempt == item.attempt
+            if group.results[index]:
                 valid.append(item)
                 held.pop(item.delivery_id)
                 if item.state is not State.WAITING and key is not None:
                     lines.add((key, system))
         if valid:
-            self._write_settlements(connection, valid)
-            self._release_next_in_line(connection, lines)
+            group.ended = (valid[0].delivery_id, valid[0].attempt)
+            self._write_settlements(group, valid, systems)
+            self._release_next_in_line(group.connection, lines)
 
-    def _write_settlements(self, connection: Connection, valid: Sequence[Settlement]) -> None:
+    def _write_settlements(self, group: _Group, valid: Sequence[Settlement], systems: Mapping[int, SystemCode]) -> None:
+        connection = group.connection
         with_leaf = [item for item in valid if item.leaf is not None]
         positions: dict[int, int] = {}
         if with_leaf:
-            first = self._log.append(connection, [(i.leaf.hash, i.leaf.entry) for i in with_leaf if i.leaf])
+            first = group.append([(i.leaf.hash, i.leaf.entry) for i in with_leaf if i.leaf])
             positions = {item.delivery_id: first + offset for offset, item in enumerate(with_leaf)}
         self._statements.settle.many(
             connection,
@@ -614,38 +687,31 @@ class Ledger:
             ],
         )
         answered = [_reply_row(item.delivery_id, item.reply) for item in valid if item.reply is not None]
-        if answered:
-            connection.execute(insert(replies), answered)
+        self._statements.add_reply.many(connection, answered)
         said = [(exchange_of(item.delivery_id), item.dossier_facts) for item in valid if item.dossier_facts]
         if said:
-            self._add_dossier_facts(connection, said, FIRST_OF_REPLY)
+            self._add_dossier_facts(group, said, FIRST_OF_REPLY)
         later = [item for item in valid if item.state is State.WAITING]
-        if later:
-            self._put_in_outbox(connection, {i.delivery_id: i.due_at or i.finished_at for i in later})
+        self._put_in_outbox(
+            connection, [_outbox_row(i.delivery_id, systems[i.delivery_id], i.due_at or i.finished_at) for i in later]
+        )
 
-    def _put_in_outbox(self, connection: Connection, due: Mapping[int, datetime]) -> None:
-        systems = dict(
-            connection.execute(select(deliveries.c.id, deliveries.c.system).where(deliveries.c.id.in_(list(due)))).all()
-        )
-        self._statements.add_outbox.many(
-            connection,
-            [
-                {"delivery_id": delivery, "system": systems[delivery], "due_at": to_micros(moment)}
-                for delivery, moment in due.items()
-            ],
-        )
+    def _put_in_outbox(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Make due, and tell the deliverers of every host once this is committed."""
+        self._statements.add_outbox.many(connection, rows)
+        if rows and self._statements.ring is not None:
+            self._statements.ring.run(connection)
 
     def _release_next_in_line(self, connection: Connection, lines: set[tuple[str, str]]) -> None:
         """Make due the next message of each dossier and system whose earlier message has just ended."""
         if not lines:
             return
         heads = self._statements.heads_of_lines.rows(connection, {"keys": {key for key, _ in lines}})
-        ids = [delivery for key, system, delivery in heads if (key, system) in lines]
-        if not ids:
-            return
-        released = [row[0] for row in self._statements.waiting_without_date.rows(connection, {"ids": ids})]
-        if released:
-            self._put_in_outbox(connection, dict.fromkeys(released, utc_now()))
+        now = utc_now()
+        self._put_in_outbox(
+            connection,
+            [_outbox_row(delivery, system, now) for key, system, delivery in heads if (key, system) in lines],
+        )
 
     def release_stalled(self, now: datetime) -> int:
         """Give back deliveries whose lease ran out (their process died or hung) and count them.
@@ -674,7 +740,7 @@ class Ledger:
     ) -> tuple[int, int]:
         self._take_turn(connection)
         dead = connection.execute(
-            select(deliveries.c.id, deliveries.c.attempt)
+            select(deliveries.c.id, deliveries.c.attempt, deliveries.c.system)
             .join(exchanges)
             .where(
                 deliveries.c.id.in_(list(delivery_ids)),
@@ -702,7 +768,7 @@ class Ledger:
                     retry_since=to_micros(now),
                 )
             )
-            self._put_in_outbox(connection, dict.fromkeys((row.id for row in dead), now))
+            self._put_in_outbox(connection, [_outbox_row(row.id, row.system, now) for row in dead])
         return replay_id, len(dead)
 
     # ── telling ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -711,6 +777,15 @@ class Ledger:
         """Everything known of one message, or None."""
         found = self._find_where(exchanges.c.message_id == message_id)
         return found[0] if found else None
+
+    def search(self, wanted: Wanted) -> list[FoundMessage]:
+        """Messages that fit all that is wanted, newest first, no more than :data:`bus.search.MOST_FOUND` at once.
+
+        The next page: ``before`` the last one's ``exchange_id``; an empty page is the end. What is common is found at
+        once, and what is rare among much costs as much as must be looked through: name a time as well.
+        """
+        with self._store.reading() as connection:
+            return search(connection, wanted)
 
     def of_dossier(self, *codes: str) -> list[ExchangeRecord]:
         """Every message that is of a dossier or speaks of it, in the order of acceptance; the last
@@ -724,7 +799,8 @@ class Ledger:
 
     def _find_where(self, condition: ColumnElement[bool]) -> list[ExchangeRecord]:
         with self._store.reading() as connection:
-            rows = connection.execute(select(exchanges).where(condition).order_by(exchanges.c.id)).all()
+            kept = exists().where(payloads.c.exchange_id == exchanges.c.id).label("body_kept")
+            rows = connection.execute(select(exchanges, kept).where(condition).order_by(exchanges.c.id)).all()
             return [_exchange_record(row, self._deliveries_of(connection, row.id)) for row in rows]
 
     def codes_of_dossier(self, code: str) -> tuple[str, ...]:
@@ -753,7 +829,7 @@ class Ledger:
         Costs as much as was said of these dossiers, however many others there are; memory stays small.
         """
         limits = {"since": to_micros(since), "until": to_micros(until)}
-        with self._store.reading() as connection:
+        with self._store.reading(unhurried=True) as connection:
             for row in connection.execute(_MILESTONES, limits, execution_options={"yield_per": 2000}):
                 yield tuple(row)
 
@@ -951,6 +1027,9 @@ class Ledger:
 #: Messages that are read in one go by :meth:`Ledger.carried`; their bodies are in memory together.
 _CARRIED_AT_ONCE = 200
 
+#: Pauses before each look for what became of a commit that broke: the time of a restart or a quick failover.
+_FINDING_OUT_SECONDS = (0.0, 0.2, 0.5, 1.0, 2.0, 4.0)
+
 #: Messages of one dossier that are told. Real ones have some dozens.
 MOST_OF_A_DOSSIER = 1000
 
@@ -993,10 +1072,6 @@ _CLAIM_COLUMNS = (
     exchanges.c.traceparent, exchanges.c.dossier,
     payloads.c.body,
 )  # fmt: skip
-
-#: Written with literals: SQLite takes a partial index only when it sees the index's own words.
-_UNFINISHED = deliveries.c.state.in_([literal_column("'waiting'"), literal_column("'delivering'")])
-
 
 #: A claim's row; ``where`` says which.
 _CLAIMED = (
@@ -1051,7 +1126,7 @@ class _Statements:
         )
         self.keys_in_line = prepared(
             select(deliveries.c.ordering_key, deliveries.c.system)
-            .where(deliveries.c.ordering_key.in_(keys), _UNFINISHED)
+            .where(deliveries.c.ordering_key.in_(keys), UNFINISHED)
             .distinct()
         )
         self.add_exchange = prepared(insert(exchanges))
@@ -1062,7 +1137,12 @@ class _Statements:
             *("attempts_before", "retry_since"),
         )
         self.add_outbox = prepared(insert(outbox), "delivery_id", "system", "due_at")
-        self.add_count = prepared(_ADD_COUNT)
+        self.add_exchange_attachment = prepared(insert(exchange_attachments))
+        self.add_refusal = prepared(insert(refusals))
+        #: Ends at the bell of each delivery process (:class:`bus.postgresql.Bell`); said twice in a transaction, once.
+        self.ring = prepared(select(func.pg_notify(CHANNEL, ""))) if dialect.name == "postgresql" else None
+        self.add_count = Prepared(insert(counters), dialect, ending=_ADDED_UP)
+        self.use_quota = prepared(_USE_QUOTA)
         self.add_dossier_event = prepared(insert(dossier_events))
         self.use_proof = prepared(_USE_PROOF)
         self.proofs_used = prepared(
@@ -1155,17 +1235,18 @@ class _Statements:
             )
         )
         self.add_attempt = prepared(insert(attempts))
-        self.heads_of_lines = prepared(
+        self.add_reply = prepared(insert(replies))
+        first = (
             select(deliveries.c.ordering_key, deliveries.c.system, func.min(deliveries.c.id).label("id"))
-            .where(deliveries.c.ordering_key.in_(keys), _UNFINISHED)
+            .where(deliveries.c.ordering_key.in_(keys), UNFINISHED)
             .group_by(deliveries.c.ordering_key, deliveries.c.system)
+            .subquery("first")
         )
-        self.waiting_without_date = prepared(
-            select(deliveries.c.id).where(
-                deliveries.c.id.in_(ids),
-                deliveries.c.state == State.WAITING.value,
-                ~exists().where(outbox.c.delivery_id == deliveries.c.id),
-            )
+        #: The first of each line, where it waits and has no date.
+        self.heads_of_lines = prepared(
+            select(first.c.ordering_key, first.c.system, first.c.id)
+            .join(deliveries, deliveries.c.id == first.c.id)
+            .where(deliveries.c.state == State.WAITING.value, ~exists().where(outbox.c.delivery_id == deliveries.c.id))
         )
 
 
@@ -1183,10 +1264,7 @@ _SYSTEMS_DUE = text(
     """
 )
 
-_ADD_COUNT = text(
-    "INSERT INTO counters (name, labels, value) VALUES (:name, :labels, :value) "
-    "ON CONFLICT (name, labels) DO UPDATE SET value = counters.value + excluded.value"
-)
+_ADDED_UP = " ON CONFLICT (name, labels) DO UPDATE SET value = counters.value + excluded.value"
 
 _USE_QUOTA = text(
     "INSERT INTO quota_usage (grant_id, period, used) VALUES (:grant_id, :period, :used) "
@@ -1218,6 +1296,34 @@ def _bucket(elapsed: timedelta) -> str:
 def _microseconds(elapsed: timedelta) -> int:
     """Never negative: a clock that was set back must not make a total shrink."""
     return max(0, elapsed // timedelta(microseconds=1))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Group:
+    """Works that are written in one transaction, while they are."""
+
+    connection: Connection
+    #: None where nothing but proofs was used: that appends nothing.
+    turn: AppendTurn | None = None
+    #: By the work's place in the group.
+    results: dict[int, Any] = field(default_factory=dict)
+    #: What needs answers of the store, once everything was sent.
+    afterwards: list[Callable[[], None]] = field(default_factory=list)
+    #: Delivery and number of the first attempt whose end was written.
+    ended: tuple[int, int] | None = None
+
+    def append(self, leaves: Sequence[tuple[bytes, bytes]]) -> int:
+        """The position of the first, in the evidence log."""
+        if self.turn is None:
+            raise ValueError("whoever appends takes its turn first")
+        return self.turn.append(leaves)
+
+    def answers(self, works: int) -> list[Any]:
+        return [self.results.get(index) for index in range(works)]
+
+
+def _note_total(totals: dict[tuple[str, str], int], period: tuple[str, str], answer: _Answer) -> None:
+    totals[period] = answer()[0][0]
 
 
 def _of_type(works: Sequence[LedgerWork], kind: type[W]) -> list[tuple[int, W]]:
@@ -1267,6 +1373,10 @@ def _delivery_row(
         "attempts_before": 0,
         "retry_since": to_micros(new.message.received_at),
     }
+
+
+def _outbox_row(delivery: int, system: str, due_at: datetime) -> dict[str, Any]:
+    return {"delivery_id": delivery, "system": system, "due_at": to_micros(due_at)}
 
 
 def _dossier_row(exchange_id: int, number: int, fact: DossierFact) -> dict[str, Any]:
@@ -1401,6 +1511,7 @@ def _exchange_record(row: Row[Any], of_exchange: Sequence[DeliveryRecord]) -> Ex
         manifest_sha256=row.manifest_sha256,
         receipt_jws=row.receipt,
         deliveries=tuple(of_exchange),
+        body_erased=not row.body_kept,
     )
 
 

@@ -235,6 +235,51 @@ class ExchangeRecord:
     manifest_sha256: str
     receipt_jws: str
     deliveries: tuple[DeliveryRecord, ...]
+    #: Its body is older than the bus keeps bodies.
+    body_erased: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a message must be to be found; what is left open does not matter."""
+
+    #: Its sender or one of its receivers.
+    agency: AgencyCode | None = None
+    service: ServiceCode | None = None
+    #: Of one of its deliveries; of that agency's own where it receives.
+    state: State | None = None
+    dossier: DossierCode | None = None
+    #: Accepted in ``[since, until)``.
+    since: datetime | None = None
+    until: datetime | None = None
+    #: Older than this exchange.
+    before: int | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundDelivery:
+    """One receiver of a message that was found, in short."""
+
+    receiver: AgencyCode
+    system: SystemCode
+    state: State
+    attempts: int
+    settled_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundMessage:
+    """A message that was found, in short; :meth:`bus.ledger.Ledger.find` tells all of it."""
+
+    exchange_id: int
+    message_id: MessageId
+    received_at: datetime
+    sender: AgencyCode
+    service: ServiceCode
+    service_version: int
+    dossier: DossierCode | None
+    deliveries: tuple[FoundDelivery, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,11 @@ class Settings:
 
     home: Annotated[Path, "folder of the embedded store, keys and attachments"] = Path("var")
     store_url: Annotated[str, "SQLAlchemy URL of the store; empty: SQLite in the home folder"] = ""
+    store_connections: Annotated[int, "most connections of one process to PostgreSQL; a third of them write"] = 15
+    store_connect_seconds: Annotated[float, "longest wait for a connection to PostgreSQL, for each of its hosts"] = 5.0
+    store_timeout_seconds: Annotated[
+        float, "longest that PostgreSQL may take for a statement; half of it for a lock, then it is given up"
+    ] = 30.0
     broker_url: Annotated[
         str, "RabbitMQ nodes, comma-separated amqp:// or amqps:// addresses; empty: the store itself is the queue"
     ] = ""
@@ -69,6 +74,11 @@ class Settings:
         str, "long flows that run here, comma-separated names of definitions (`lgsp process definitions`); empty: none"
     ] = ""
     process_folder: Annotated[str, "folder of definitions (BPMN) beside those that ship with the bus"] = ""
+
+    keep_bodies_months: Annotated[
+        int, "whole months for which bodies of messages and replies are kept, beside the current one; 0: for ever"
+    ] = 0
+    keep_events_months: Annotated[int, "the same for attempts and what messages said of dossiers; 0: for ever"] = 0
 
     log_level: Annotated[str, "debug, info, warning or error"] = "info"
     system: Annotated[str, "the bus as a member of its own registry: `<agency>/<name>`"] = "H99/lgsp-bus"
@@ -215,14 +225,20 @@ def _check(settings: Settings) -> None:
     positive = (
         "port", "serve_processes", "clock_skew_seconds", "max_body_bytes", "max_attachment_bytes", "lease_seconds",
         "deliveries_at_once", "request_reply_timeout_seconds", "poll_seconds", "checkpoint_seconds",
-        "breaker_failures", "read_timeout_seconds", "sandbox_port", "node_beat_seconds",
+        "breaker_failures", "read_timeout_seconds", "sandbox_port", "node_beat_seconds", "store_connect_seconds",
+        "store_timeout_seconds",
     )  # fmt: skip
     for name in positive:
         if getattr(settings, name) <= 0:
             raise BadSetting(f"{variable_name(name)}: must be more than 0")
-    for name in ("breaker_open_seconds", "strangers_recorded_per_second", "drain_seconds"):
+    for name in (
+        "breaker_open_seconds", "strangers_recorded_per_second", "drain_seconds", "keep_bodies_months",
+        "keep_events_months",
+    ):  # fmt: skip
         if getattr(settings, name) < 0:
             raise BadSetting(f"{variable_name(name)}: must not be negative")
+    if settings.store_connections < 3:
+        raise BadSetting("LGSP_STORE_CONNECTIONS: must be at least 3")
     if settings.soap_fault_status not in (200, 500):
         raise BadSetting("LGSP_SOAP_FAULT_STATUS: must be 500 or 200")
     if settings.port > 65535 or settings.sandbox_port > 65535:

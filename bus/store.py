@@ -2,12 +2,16 @@
 
 SQLite allows one writer at a time and lets the others spin; under load that starves processes at random. Writers
 here queue on a file lock first, which the kernel hands over in turn, so several processes share one file fairly.
+
+A connection to PostgreSQL may break at any moment. Before the COMMIT was sent nothing has happened and the change is
+made once more on another connection; after it nobody knows, and :class:`OutcomeUnknown` says so.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+from _queue import Empty, SimpleQueue
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,15 +24,42 @@ from alembic.config import Config
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, inspect, make_url, select
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    RootTransaction,
+    create_engine,
+    delete,
+    event,
+    insert,
+    inspect,
+    make_url,
+    select,
+)
 from sqlalchemy.exc import DBAPIError
 
+from bus.postgresql import Bell, is_broken, open_reading_engine, open_writing_engine, writers_of
 from bus.settings import Settings
 from bus.tables import store_marks
 
 T = TypeVar("T")
 
 _MIGRATIONS = Path(__file__).parent / "migrations" / "versions"
+
+
+class StoreUnreachable(ConnectionError):
+    """The store is away, or went away before the commit: nothing happened, and trying again at once is no use."""
+
+
+class OutcomeUnknown(Exception):
+    """The connection broke in the middle of a COMMIT: all of the change is on disk, or nothing of it."""
+
+    def __init__(self, result: Any = None) -> None:
+        """``result``: what the change returned, which is true if it is on disk."""
+        super().__init__("the connection broke in mid-commit")
+        self.result = result
+
 
 #: Execution option of connections that only read: they take no write lock.
 READ_ONLY = "lgsp_read"
@@ -52,53 +83,133 @@ def call_here(function: Callable[..., Any], *arguments: Any) -> Any:
 class Store:
     """One database, opened for reading and for writing. Safe to share between threads; not across a fork."""
 
-    def __init__(self, engine: Engine, apart: Apart = call_here) -> None:
-        """``apart`` is where transactions run."""
+    def __init__(
+        self,
+        engine: Engine,
+        apart: Apart = call_here,
+        writing_engine: Engine | None = None,
+        turn: Callable[[], AbstractContextManager[None]] | None = None,
+    ) -> None:
+        """``apart`` is where transactions run; ``writing_engine`` is where connections that write come from, where
+        that is another; ``turn`` is what a writer waits for."""
         self.engine = engine
         self._apart = apart
         self._reader = engine.execution_options(**{READ_ONLY: True})
-        self._turn = _turns_of(engine)
+        self._writing_engine = writing_engine or engine
+        if not self.is_sqlite:  # SQLite reads one moment anyway
+            self._reader = self._reader.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self._turn = turn or _turns_of(engine)
         #: Connections that write, kept apart from the engine's pool: under gevent transactions run in real threads, and
         #: a lock that greenlets share with real threads is a lock that can be lost. A deque needs none.
         self._writers: deque[Connection] = deque()
         self._closed = False
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A consistent view of the store; nothing done here is kept."""
+    def reading(self, *, unhurried: bool = False) -> Iterator[Connection]:
+        """A consistent view of the store; nothing done here is kept. ``unhurried``: a statement may take its time."""
         with self._reader.connect() as connection:
             try:
-                yield connection
+                with self._unhurried(connection) if unhurried else nullcontext():
+                    yield connection
             finally:
                 if self._closed:  # the pool is gone: nobody else would close this connection
                     connection.invalidate()
 
     def write(self, change: Callable[..., T], *arguments: Any) -> T:
         """``change(connection, *arguments)`` as one transaction, run where its flush holds up nobody else: on a normal
-        return everything is on disk, on an exception nothing happened."""
+        return everything is on disk, on an exception nothing happened, except on OutcomeUnknown.
+
+        ``change`` may be called twice, the second time as if the first had never been.
+        """
         result: T = self._apart(self._write, change, *arguments)
         return result
 
     def _write(self, change: Callable[..., T], *arguments: Any) -> T:
-        with self.writing() as connection:
-            return change(connection, *arguments)
+        try:
+            return self._write_once(change, *arguments)
+        except StoreUnreachable:  # one connection may be broken while the server is well
+            return self._write_once(change, *arguments)
+
+    def _write_once(self, change: Callable[..., T], *arguments: Any) -> T:
+        returned: list[T] = []
+        try:
+            with self.writing() as connection:
+                returned.append(change(connection, *arguments))
+        except OutcomeUnknown as unknown:
+            raise OutcomeUnknown(returned[0]) from unknown
+        return returned[0]
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """One transaction: on a normal exit everything is on disk, on an exception nothing happened."""
+    def writing(self, *, unhurried: bool = False) -> Iterator[Connection]:
+        """One transaction: on a normal exit everything is on disk, on an exception nothing happened (except on
+        OutcomeUnknown). Raises StoreUnreachable where the connection broke."""
         with self._turn():
+            connection = self._writer()
             try:
-                connection = self._writers.pop()
-            except IndexError:
-                connection = self.engine.connect()
-            try:
-                with connection.begin():
-                    yield connection
+                transaction = connection.begin()
+                try:
+                    with self._unhurried(connection) if unhurried else nullcontext():
+                        yield connection
+                except BaseException as error:
+                    self._undo(transaction, connection, error)
+                    raise
+                self._commit(transaction, connection)
             finally:
-                if self._closed:  # a writer that outlived its store takes its connection with it
-                    connection.close()
-                else:
-                    self._writers.append(connection)
+                self._put_away(connection)
+
+    def _writer(self) -> Connection:
+        try:
+            return self._writers.pop()
+        except IndexError:
+            pass
+        try:
+            return self._writing_engine.connect()
+        except DBAPIError as error:
+            raise StoreUnreachable(type(error.orig).__name__) from error
+
+    def _undo(self, transaction: RootTransaction, connection: Connection, error: BaseException) -> None:
+        if not self._is_broken(connection):
+            transaction.rollback()
+        elif isinstance(error, Exception):
+            raise StoreUnreachable(type(error).__name__) from error
+
+    def _commit(self, transaction: RootTransaction, connection: Connection) -> None:
+        try:
+            transaction.commit()
+        except Exception as error:
+            if self._is_broken(connection):
+                raise OutcomeUnknown from error
+            raise
+
+    def _put_away(self, connection: Connection) -> None:
+        if self._is_broken(connection):
+            # Whatever else lies there has met the same fate: the next change must not find out one by one.
+            connection.invalidate()
+            connection.close()
+            while self._writers:
+                self._writers.pop().close()
+        elif self._closed:  # a writer that outlived its store takes its connection with it
+            connection.close()
+        else:
+            self._writers.append(connection)
+
+    def _is_broken(self, connection: Connection) -> bool:
+        if self.is_sqlite:
+            return False
+        return connection.invalidated or is_broken(connection.connection.driver_connection)
+
+    @contextmanager
+    def _unhurried(self, connection: Connection) -> Iterator[None]:
+        if self.is_sqlite:
+            yield
+            return
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        driver: Any = connection.connection.driver_connection
+        patience, driver.patience_seconds = driver.patience_seconds, None
+        try:
+            yield
+        finally:
+            driver.patience_seconds = patience
 
     @property
     def is_sqlite(self) -> bool:
@@ -111,15 +222,33 @@ class Store:
         self.engine.dispose()
 
 
-def open_store(settings: Settings, apart: Apart = call_here) -> Store:
-    return Store(open_engine(settings), apart)
+def open_store(settings: Settings, apart: Apart = call_here, role: str = "command") -> Store:
+    """The store of the settings; connects lazily. ``role`` is what the server is told of this process."""
+    url = make_url(settings.effective_store_url)
+    if url.get_backend_name() == "sqlite":
+        return Store(_open_sqlite(url), apart)
+    return Store(
+        open_reading_engine(url, settings, role),
+        apart,
+        open_writing_engine(url, settings, role),
+        _Places(writers_of(settings), settings.store_timeout_seconds),
+    )
+
+
+def open_bell(settings: Settings, heard: Callable[[], object]) -> Bell | None:
+    """Tells of what other hosts make due; None where there are none (SQLite). Start it before use."""
+    url = make_url(settings.effective_store_url)
+    return None if url.get_backend_name() == "sqlite" else Bell(url, settings, heard)
 
 
 def open_engine(settings: Settings) -> Engine:
-    """An engine with the pragmas and locking that the ledger relies on. Connects lazily."""
+    """For what only looks into the registry. Connects lazily."""
     url = make_url(settings.effective_store_url)
-    if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, hide_parameters=True, paramstyle="format")  # see Prepared
+    return _open_sqlite(url) if url.get_backend_name() == "sqlite" else open_reading_engine(url, settings, "registry")
+
+
+def _open_sqlite(url: URL) -> Engine:
+    """An engine with the pragmas and locking that the ledger relies on."""
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, connect_args={"timeout": 30.0, "check_same_thread": False}, hide_parameters=True)
@@ -146,8 +275,30 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
+class _Places:
+    """Lets so many write at once. Called from real threads, also under gevent: hence the queue that gevent does not
+    replace."""
+
+    def __init__(self, places: int, patience_seconds: float) -> None:
+        self._free: SimpleQueue[None] = SimpleQueue()
+        self._patience_seconds = patience_seconds
+        for _ in range(places):
+            self._free.put(None)
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        try:
+            self._free.get(timeout=self._patience_seconds)
+        except Empty:
+            raise StoreUnreachable("all connections that write are taken") from None
+        try:
+            yield
+        finally:
+            self._free.put(None)
+
+
 def _turns_of(engine: Engine) -> Callable[[], AbstractContextManager[None]]:
-    """How writers of this store take turns. PostgreSQL sees to that itself."""
+    """How writers of one SQLite file take turns."""
     database = engine.url.database
     if engine.dialect.name == "sqlite" and database and database != ":memory:":
         path = Path(f"{database}.writer")
@@ -220,7 +371,8 @@ def migrate(store: Store, revision: str = "head", migrations: Migrations = OURS)
 
     Looks at no one: who else works with the store is asked in :mod:`bus.upgrading`.
     """
-    store.write(_migrate_in, revision, migrations)
+    with store.writing(unhurried=True) as connection:
+        _migrate_in(connection, revision, migrations)
 
 
 def _migrate_in(connection: Connection, revision: str, migrations: Migrations) -> None:
@@ -237,7 +389,8 @@ def _migrate_in(connection: Connection, revision: str, migrations: Migrations) -
 
 def contract(store: Store, migrations: Migrations = OURS) -> None:
     """Take away what only programs of an earlier release needed: from now on they may not work with the store."""
-    store.write(_contract_in, migrations)
+    with store.writing(unhurried=True) as connection:
+        _contract_in(connection, migrations)
 
 
 def _contract_in(connection: Connection, migrations: Migrations) -> None:
@@ -253,7 +406,9 @@ def _contract_in(connection: Connection, migrations: Migrations) -> None:
 def _alone(connection: Connection) -> None:
     """Two nodes that are set up at the same moment follow one another. SQLite has one writer at a time anyway."""
     if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL lock_timeout = 0")  # the other one takes as long as it takes
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATING})")
+        connection.exec_driver_sql("SET LOCAL lock_timeout TO DEFAULT")
 
 
 def _revision_of(connection: Connection) -> str:

@@ -14,7 +14,19 @@ the receiver in one integer (:func:`delivery_id`), so a batch of messages needs 
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    literal_column,
+    text,
+)
 
 metadata = MetaData()
 
@@ -39,6 +51,8 @@ exchanges = Table(
     Column("dossier", Text),
     Column("received_at", BigInteger, nullable=False),
     Column("traceparent", Text, nullable=False),
+    Index("exchanges_by_sender", "sender", "id"),
+    Index("exchanges_of_service", "service", "id"),
     Index("exchanges_by_dossier", "dossier", "id", sqlite_where=text("dossier IS NOT NULL"),
           postgresql_where=text("dossier IS NOT NULL")),
     Index("exchanges_by_service", "service", "received_at"),
@@ -70,6 +84,7 @@ deliveries = Table(
     Column("receipt", Text),
     Column("leaf", BigInteger),
     Index("deliveries_by_exchange", "exchange_id"),
+    Index("deliveries_by_receiver", "receiver", "id"),
     Index("deliveries_leased", "lease_until", sqlite_where=text("state = 'delivering'"),
           postgresql_where=text("state = 'delivering'")),
     Index("deliveries_dead", "id", sqlite_where=text("state = 'dead'"), postgresql_where=text("state = 'dead'")),
@@ -393,6 +408,19 @@ RECEIVERS_PER_EXCHANGE = 1024
 
 #: More than a message says: ``registry.dossier_view.MAX_ITEMS`` stays below.
 FIRST_OF_REPLY = 1024
+
+
+#: What PostgreSQL keeps in parts, and by which id (see :mod:`bus.retention`).
+PARTITIONED = {
+    "payloads": "exchange_id",
+    "replies": "delivery_id",
+    "attempts": "delivery_id",
+    "dossier_events": "exchange_id",
+}
+
+
+#: Written with literals: SQLite takes a partial index only when it sees the index's own words.
+UNFINISHED = deliveries.c.state.in_([literal_column("'waiting'"), literal_column("'delivering'")])
 
 
 def exchange_of(delivery: int) -> int:

@@ -24,6 +24,7 @@ def status_document(record: ExchangeRecord) -> dict[str, Any]:
         "dossier": record.dossier,
         "received_at": to_wire(record.received_at),
         "trace_id": record.traceparent[3:35],
+        **({"body_erased": True} if record.body_erased else {}),
         "deliveries": [_delivery_document(delivery) for delivery in record.deliveries],
         "timeline": timeline(record),
     }

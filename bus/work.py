@@ -22,7 +22,7 @@ def main() -> None:
     settings = load_settings()
     configure_logs(settings.log_level)
     refuse_unfit_store(settings)
-    bus = open_bus(settings, apart=in_real_thread)
+    bus = open_bus(settings, apart=in_real_thread, role="work")
     worker = Worker(bus)
     settle_in()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -12,6 +12,8 @@ from bus.logs import get_logger
 from bus.nodes import Role
 from bus.outbox import Relay
 from bus.records import Claim
+from bus.retention import Retention
+from bus.store import open_bell
 from schemas.moment import utc_now
 from security.evidence.checkpoint import Checkpoint
 
@@ -21,6 +23,8 @@ log = get_logger()
 _HOUSEKEEPING_SECONDS = 1.0
 #: How often a process asks whether it is its turn to tidy up.
 _TIDYING_SECONDS = 20.0
+#: How often room is made for what comes and what is too old is erased.
+_RETENTION_SECONDS = 60.0
 
 
 class Worker:
@@ -41,7 +45,14 @@ class Worker:
             clock=bus.clock,
         )
         self._delivery = bus.delivery(self._relay.settle)
+        self._retention = Retention(
+            bus.store,
+            bus.log,
+            bodies_months=settings.keep_bodies_months,
+            events_months=settings.keep_events_months,
+        )
         self._move = _moving(bus)
+        self._bell = open_bell(settings, self._broker.tap)
         self._stopping = threading.Event()
 
     def run(self) -> None:
@@ -54,17 +65,22 @@ class Worker:
                 (self._bus.settings.checkpoint_seconds, self._seal),
                 (self._bus.settings.poll_seconds, self._move_processes),
                 (_TIDYING_SECONDS, self._tidy),
+                (_RETENTION_SECONDS, self._keep_to_the_policy),
             )
         ]
         self._bus.cluster.start(Role.WORK)
         for keeper in keepers:
             keeper.start()
+        if self._bell is not None:
+            self._bell.start()
         log.info("worker.started", count=self._bus.settings.deliveries_at_once)
         self._relay.run()
         self._stopping.set()
         for keeper in keepers:
             keeper.join()
         self._pool.stop()
+        if self._bell is not None:
+            self._bell.stop()
         self._seal_the_last()
         self._broker.close()
         self._bus.cluster.stop()
@@ -104,6 +120,12 @@ class Worker:
 
     def _tidy(self) -> None:
         self._bus.tidy_in_turn(utc_now())
+
+    def _keep_to_the_policy(self) -> None:
+        now = utc_now()
+        self._retention.make_room(now)
+        for table, count in self._retention.erase(now).items():
+            log.info("retention.erased", table=table, count=count)
 
     def _seal(self) -> None:
         self._sealed(self._bus.seal_in_turn(utc_now()))

@@ -53,6 +53,7 @@ _COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "Look after messages": {
         "trace": ("bus.cli.tracing:trace", "Tell the story of a message or a dossier."),
+        "search": ("bus.cli.searching:search", "Find messages by agency, service, state, time."),
         "stats": ("bus.cli.stats:stats", "What units did with their dossiers in a time."),
         "payments": ("bus.cli.payments:payments", "A day's payments here and at the platform."),
         "petitions": ("bus.cli.petitions:petitions", "Petitions, the same ones together, and their clocks."),

@@ -171,6 +171,8 @@ class _Story:
         facts = [f"message {record.message_id}", record.grade.value, f"by {record.sender_system}"]
         facts += [f"dossier {record.dossier}"] if record.dossier else []
         tree.add(Text(f"{', '.join(facts)}, trace {record.traceparent[3:35]}", style="dim"))
+        if record.body_erased:
+            tree.add(Text("its body was erased: older than the bus keeps bodies; the proof stands", style="dim"))
         for delivery in record.deliveries:
             tree.add(self._delivery(record, delivery))
         return tree

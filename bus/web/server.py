@@ -203,7 +203,7 @@ def main() -> None:
 
     def make_app() -> Any:
         configure_logs(settings.log_level)
-        bus = open_bus(settings, apart=in_real_thread)
+        bus = open_bus(settings, apart=in_real_thread, role="serve")
         app = create_app(bus)
         bus.cluster.start(Role.SERVE)
         buses.append(bus)

@@ -98,7 +98,6 @@ _advance = (
     update(evidence_head)
     .where(evidence_head.c.name == bindparam("name_"))
     .values(size=evidence_head.c.size + bindparam("count"))
-    .returning(evidence_head.c.size)
 )
 _lock_head = select(evidence_head.c.size).where(evidence_head.c.name == _APPENDED).with_for_update()
 _move_sealed = (
@@ -189,20 +188,12 @@ class EvidenceLog:
         Runs in the caller's transaction. Writers of other transactions wait for its commit, so positions have no gaps
         and become visible in order; keep the transaction short.
         """
-        if not entries:
-            raise ValueError("nothing to append")
-        advance, insert_leaf = _prepared(connection.dialect)
-        head = {"count": len(entries), "name_": _APPENDED}
-        moved = advance.rows(connection, head)
-        if not moved:
-            self.prepare(connection)
-            moved = advance.rows(connection, head)
-        first: int = moved[0][0] - len(entries)
-        insert_leaf.many(
-            connection,
-            [{"position": at, "hash": leaf, "entry": entry} for at, (leaf, entry) in enumerate(entries, first)],
-        )
-        return first
+        return self.take_turn(connection).append(entries)
+
+    def take_turn(self, connection: Connection) -> AppendTurn:
+        """:meth:`lock`, and the right to append in this transaction until it ends. The lock is asked for here and got
+        when the first entry is appended, or whatever was asked after it is answered."""
+        return AppendTurn(self, connection)
 
     def seal(self, connection: Connection, now: datetime) -> Checkpoint | None:
         """Sign a checkpoint over all leaves so far; None when there is nothing new, or another process was quicker.
@@ -253,6 +244,11 @@ class EvidenceLog:
             select(evidence_leaves.c.entry).where(evidence_leaves.c.position == position)
         ).scalar_one_or_none()
         return None if row is None else bytes(row)
+
+    def holds(self, connection: Connection, position: int, leaf: bytes) -> bool:
+        """Is this leaf at this position?"""
+        query = select(evidence_leaves.c.hash).where(evidence_leaves.c.position == position)
+        return bytes(connection.execute(query).scalar_one_or_none() or b"") == leaf
 
     def standing(self, connection: Connection) -> LogStanding:
         """Sizes and moments, by three look-ups; for those who watch over the log."""
@@ -398,10 +394,56 @@ class EvidenceLog:
         return checked
 
 
+class _Appending:
+    """What runs when something is appended, which is on the path of every message."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.lock_head = Prepared(_lock_head, dialect)
+        self.advance = Prepared(_advance, dialect)
+        self.insert_leaf = Prepared(_insert_leaf, dialect)
+
+
 @cache
-def _prepared(dialect: Dialect) -> tuple[Prepared, Prepared]:
-    """``_advance`` and ``_insert_leaf``: appending is on the path of every message."""
-    return Prepared(_advance, dialect), Prepared(_insert_leaf, dialect)
+def _prepared(dialect: Dialect) -> _Appending:
+    return _Appending(dialect)
+
+
+class AppendTurn:
+    """Appends in one transaction: what is appended waits for no answer of the store, the turn knows where it stands.
+    While it lasts nobody else appends, and in its own transaction nothing else may."""
+
+    def __init__(self, log: EvidenceLog, connection: Connection) -> None:
+        statements = _prepared(connection.dialect)
+        self._log = log
+        self._connection = connection
+        self._advance, self._insert = statements.advance, statements.insert_leaf
+        self._head = statements.lock_head.ask(connection)
+        self._size: int | None = None
+        #: Position and hash of the first leaf: when it is there later, so is all else of this transaction.
+        self.first: tuple[int, bytes] | None = None
+
+    def append(self, entries: Sequence[tuple[bytes, bytes]]) -> int:
+        """See :meth:`EvidenceLog.append`."""
+        if not entries:
+            raise ValueError("nothing to append")
+        first = self.wait()
+        self._size = first + len(entries)
+        self.first = self.first or (first, entries[0][0])
+        self._advance.run(self._connection, {"count": len(entries), "name_": _APPENDED})
+        self._insert.many(
+            self._connection,
+            [{"position": at, "hash": leaf, "entry": entry} for at, (leaf, entry) in enumerate(entries, first)],
+        )
+        return first
+
+    def wait(self) -> int:
+        """Return once it is this transaction's turn, with the position of the next leaf."""
+        if self._size is None:
+            head = self._head()
+            if not head:
+                self._log.prepare(self._connection)
+            self._size = head[0][0] if head else 0
+        return self._size
 
 
 class _TileReader:
