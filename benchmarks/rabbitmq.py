@@ -1,24 +1,30 @@
-"""A private RabbitMQ: own node name, ports, data and Erlang port mapper, loopback only, gone when it is stopped.
+"""A private RabbitMQ: own node names, ports, data and Erlang port mapper, loopback only, gone when it is stopped.
 
-Uses the Debian package ``rabbitmq-server`` without its service: the node is a child of this process and nothing outside
-``directory`` is written.
+Uses the Debian package ``rabbitmq-server`` without its service: the nodes are children of this process and nothing
+outside ``directory`` is written. One node, or several that form a cluster on this machine and are killed and started
+again one by one.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.processes import Running, child_environment, free_port, start_server
 
 #: The package's own script; the one on PATH switches to the user of the system's service.
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+CONTROL = SERVER.with_name("rabbitmqctl")
 
 
 class RabbitMissing(RuntimeError):
@@ -27,46 +33,158 @@ class RabbitMissing(RuntimeError):
 
 @dataclass(slots=True, kw_only=True)
 class RabbitNode:
-    """A running node. ``pids`` are its processes (the port mapper too)."""
+    """A node, running or not. ``pids`` are its processes; alone, it has its port mapper among them."""
 
-    node: Running
-    mapper: subprocess.Popen[bytes]
-
-    @property
-    def port(self) -> int:
-        return self.node.port
+    port: int
+    #: What it is started with, each time.
+    environment: Mapping[str, str]
+    directory: Path
+    mapper: subprocess.Popen[bytes] | None = None
+    #: None while it is down.
+    node: Running | None = None
 
     @property
     def url(self) -> str:
         return f"amqp://guest:guest@127.0.0.1:{self.port}/"
 
     @property
+    def name(self) -> str:
+        return self.environment["RABBITMQ_NODENAME"]
+
+    @property
     def pids(self) -> list[int]:
-        return [*self.node.pids, self.mapper.pid]
+        return [*(self.node.pids if self.node else []), *([self.mapper.pid] if self.mapper else [])]
+
+    def start(self, *, ready_within_seconds: float = 60.0) -> None:
+        """Raises RuntimeError when it does not come up."""
+        with (self.directory / "output").open("ab") as log:
+            self.node = start_server(
+                *("rabbitmq", [str(SERVER)]),
+                port=self.port,
+                environment=self.environment,
+                log=log,
+                ready_within_seconds=ready_within_seconds,
+            )
 
     def stop(self) -> None:
         """End the Erlang machine itself with SIGTERM: an orderly shutdown without the slow command-line tools."""
-        machines = [pid for pid in self.node.pids if "beam" in _name(pid)]
-        for pid in machines:
-            os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + 15
-        while any(_name(pid) for pid in machines) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        self.node.stop(patience_seconds=5)
+        if self.node is not None:
+            machines = [pid for pid in self.node.pids if "beam" in _name(pid)]
+            for pid in machines:
+                os.kill(pid, signal.SIGTERM)
+            deadline = time.monotonic() + 15
+            while any(_name(pid) for pid in machines) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            self.node.stop(patience_seconds=5)
+            self.node = None
+        if self.mapper is not None:
+            self.mapper.terminate()
+            self.mapper.wait(5)
+
+    def kill(self) -> None:
+        """SIGKILL to the node and everything that it started; its port mapper stays."""
+        if self.node is None:
+            return
+        pids = self.node.pids
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        self.node.process.wait()
+        while any(_name(pid) for pid in pids[1:]):  # its port is free only then
+            time.sleep(0.02)
+        self.node = None
+
+    def control(self, *command: str) -> str:
+        """What `rabbitmqctl` says to a command. Takes a second or two. Raises CalledProcessError."""
+        environment = child_environment(self.environment)
+        done = subprocess.run(
+            [str(CONTROL), "--quiet", "-n", self.name, *command],
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return done.stdout
+
+
+@dataclass(slots=True, kw_only=True)
+class RabbitCluster:
+    """Nodes that form one broker. All have the same port mapper."""
+
+    nodes: list[RabbitNode]
+    mapper: subprocess.Popen[bytes]
+
+    @property
+    def urls(self) -> list[str]:
+        return [node.url for node in self.nodes]
+
+    def start(self) -> None:
+        """Start those that are down, all at once: one that was not the last to go waits for the others."""
+        down = [node for node in self.nodes if node.node is None]
+        with ThreadPoolExecutor(len(self.nodes)) as pool:
+            for started in [pool.submit(node.start, ready_within_seconds=120.0) for node in down]:
+                started.result()
+
+    def stop(self) -> None:
+        with ThreadPoolExecutor(len(self.nodes)) as pool:
+            for stopped in [pool.submit(node.stop) for node in self.nodes]:
+                stopped.result()
         self.mapper.terminate()
         self.mapper.wait(5)
+
+    def queues(self) -> dict[str, dict[str, Any]]:
+        """What the broker knows of each queue: its leader and members by node name, by the queue's name."""
+        running = next(node for node in self.nodes if node.node is not None)
+        said = running.control("list_queues", "--formatter", "json", "name", "leader", "members", "messages")
+        return {queue["name"]: queue for queue in json.loads(said)}
 
 
 def start_rabbitmq(directory: Path, *, ready_within_seconds: float = 60.0) -> RabbitNode:
     """A node with its data below ``directory``. Raises RabbitMissing, or RuntimeError when it does not come up."""
     ensure_installed()
+    mapper, mapper_port = _start_mapper()
+    node = _node(directory, directory, mapper_port, f"lgsp{secrets.token_hex(4)}@localhost")
+    node.mapper = mapper
+    try:
+        node.start(ready_within_seconds=ready_within_seconds)
+    except BaseException:
+        mapper.terminate()
+        mapper.wait(5)
+        raise
+    return node
+
+
+def start_cluster(directory: Path, size: int = 3) -> RabbitCluster:
+    """That many nodes with their data below ``directory``, as one broker. Raises as :func:`start_rabbitmq`."""
+    ensure_installed()
+    mapper, mapper_port = _start_mapper()
+    mark = secrets.token_hex(4)
+    names = [f"lgsp{mark}{number}@localhost" for number in range(1, size + 1)]
+    nodes = [_node(directory / name.partition("@")[0], directory, mapper_port, name, peers=names) for name in names]
+    cluster = RabbitCluster(nodes=nodes, mapper=mapper)
+    try:
+        nodes[0].start(ready_within_seconds=120.0)  # makes the cookie, and is there to be joined
+        cluster.start()
+    except BaseException:
+        cluster.stop()
+        raise
+    return cluster
+
+
+def _start_mapper() -> tuple[subprocess.Popen[bytes], int]:
+    port = free_port()
+    return subprocess.Popen(["epmd", "-port", str(port), "-address", "127.0.0.1"], stdin=subprocess.DEVNULL), port
+
+
+def _node(directory: Path, cookie_folder: Path, mapper_port: int, name: str, peers: Sequence[str] = ()) -> RabbitNode:
+    """A node that is not started yet."""
     directory.mkdir(parents=True, exist_ok=True)
-    mapper_port, port, distribution_port = free_port(), free_port(), free_port()
+    port, distribution_port = free_port(), free_port()
     environment = {
-        "HOME": str(directory),  # the Erlang cookie
+        "HOME": str(cookie_folder),  # the Erlang cookie, the same for all that talk to each other
         "ERL_EPMD_PORT": str(mapper_port),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
-        "RABBITMQ_NODENAME": f"lgsp{secrets.token_hex(4)}@localhost",
+        "RABBITMQ_NODENAME": name,
         "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
         "RABBITMQ_NODE_PORT": str(port),
         "RABBITMQ_DIST_PORT": str(distribution_port),
@@ -77,23 +195,13 @@ def start_rabbitmq(directory: Path, *, ready_within_seconds: float = 60.0) -> Ra
         "RABBITMQ_CONFIG_FILE": str(directory / "rabbitmq"),
         "RABBITMQ_CONF_ENV_FILE": str(directory / "none"),
     }
+    lines = ["disk_free_limit.absolute = 50MB"]
+    if peers:
+        lines.append("cluster_formation.peer_discovery_backend = classic_config")
+        lines += [f"cluster_formation.classic_config.nodes.{number} = {peer}" for number, peer in enumerate(peers, 1)]
     (directory / "plugins").write_text("[].\n")
-    (directory / "rabbitmq.conf").write_text("disk_free_limit.absolute = 50MB\n")
-    mapper = subprocess.Popen(["epmd", "-port", str(mapper_port), "-address", "127.0.0.1"], stdin=subprocess.DEVNULL)
-    try:
-        with (directory / "output").open("wb") as log:
-            node = start_server(
-                *("rabbitmq", [str(SERVER)]),
-                port=port,
-                environment=environment,
-                log=log,
-                ready_within_seconds=ready_within_seconds,
-            )
-    except BaseException:
-        mapper.terminate()
-        mapper.wait(5)
-        raise
-    return RabbitNode(node=node, mapper=mapper)
+    (directory / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
+    return RabbitNode(port=port, environment=environment, directory=directory)
 
 
 def ensure_installed() -> None:
