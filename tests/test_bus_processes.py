@@ -18,6 +18,8 @@ import pytest
 import time_machine
 from click.testing import CliRunner
 
+from benchmarks.dying_process import FLOW as DYING
+from benchmarks.dying_process import mark
 from bus.bundles import bundle_of, trust_of
 from bus.cli import lgsp
 from bus.processes.catalogue import shipped
@@ -35,8 +37,6 @@ from schemas.moment import utc_now
 from schemas.problem import Malformed
 from security.verifier import Trust, verify_bundle
 from tests.bus_world import MINISTRY, RECEIVER, SENDER, World, _grant, _service, bus_world, post
-from tests.dying_process import FLOW as DYING
-from tests.dying_process import mark
 from tests.loopback import serving
 
 DOSSIER = "H99.15-260423-0001"
@@ -391,7 +391,7 @@ def test_a_delivery_process_killed_at_any_step_of_a_flow_sends_nothing_twice(
             note = mark(step).decode()
             _say(world, "fee.due", {"amount": number, "note": note}, dossier=f"H99.15-260423-{number:04}")
             killed = subprocess.run(
-                [sys.executable, "-m", "tests.dying_process", "work"],
+                [sys.executable, "-m", "benchmarks.dying_process", "work"],
                 env=child_environment(world.settings),
                 cwd=Path(__file__).resolve().parent.parent,
                 capture_output=True,

@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 import urllib3
 
+from benchmarks.dying_process import SERVE, WORK, mark
 from bus.bundles import bundle_of, trust_of
 from bus.records import State
 from bus.settings import child_environment, load_settings
@@ -33,7 +34,6 @@ from schemas.identifiers import AgencyCode, MessageId, ServiceCode
 from schemas.message import sha256_hex
 from security.verifier import Trust, verify_bundle
 from tests.bus_world import LOOKUP, MINISTRY, SENDER, Answer, Signed, World, _grant, bus_world, delivering, post
-from tests.dying_process import SERVE, WORK, mark
 from tests.loopback import closed_port, serving
 
 pytestmark = pytest.mark.slow
@@ -133,7 +133,7 @@ class Process:
         self._log = world.settings.home / f"{program}.log"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.dying_process", program],
+                [sys.executable, "-m", "benchmarks.dying_process", program],
                 env=child_environment(settings),
                 cwd=Path(__file__).resolve().parent.parent,
                 stdout=log,
