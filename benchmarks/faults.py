@@ -25,15 +25,15 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final
 
-from benchmarks.faults_rows import ROWS, Row, Scene
+from benchmarks.faults_rows import COMPRESSED, EMBEDDED, PRODUCTION, ROWS, Row, Scene
 from benchmarks.faults_servers import Servers, Skipped
-from benchmarks.faults_stand import Outcome
+from benchmarks.faults_stand import LEASE_SECONDS, Outcome
 from benchmarks.processes import ROOT
 from bus.logs import configure_logs
 
 MESSAGES: Final = 240
-#: No row takes longer; a row that would is a finding.
 _CSV: Final = ROOT / "docs" / "failure-matrix.csv"
+_HEAD: Final = Path(__file__).with_name("faults_page.md")
 _PAGE: Final = ROOT / "docs" / "failure-matrix.md"
 _COLUMNS: Final = (
     "row", "mode", "fault", "result", "accepted", "once", "twice", "lost", "arrivals", "replayed", "dead",
@@ -136,7 +136,60 @@ def _keep(records: Sequence[Record]) -> None:
 
 
 def page(records: Sequence[Record]) -> str:
-    return ""
+    """The page that is made from the table."""
+    played = [record for record in records if record["result"] != "skipped"]
+    skipped = [record for record in records if record["result"] == "skipped"]
+    days = sorted({record["measured"][:10] for record in records})
+    text = _HEAD.read_text(encoding="utf-8").format(
+        days=" to ".join(dict.fromkeys([days[0], days[-1]])) if days else "never",
+        cores=os.cpu_count(),
+        load="–".join(f"{find(float(each['load']) for each in played):.0f}" for find in (min, max)) if played else "?",
+        accepted=_total(played, "accepted"),
+        arrivals=_total(played, "arrivals"),
+        lost=_total(played, "lost"),
+        twice=_total(played, "twice"),
+        broken=sum(record["result"] == "broken" for record in played),
+        rows=len(played),
+        lease=f"{LEASE_SECONDS:.0f}",
+        compressed=COMPRESSED,
+    )
+    for mode in (EMBEDDED, PRODUCTION):
+        text += f"\n## {_TITLES[mode]}\n\n{_TABLE_HEAD}" + "".join(
+            _line(each) for each in played if each["mode"] == mode
+        )
+    text += "\n## Not played\n\n" + "".join(
+        f"- {each['fault']} ({each['mode']}): {each['complaints']}.\n" for each in skipped
+    )
+    broken = [record for record in played if record["result"] == "broken"]
+    if broken:
+        text += "\n## Broken\n\n" + "".join(
+            f"- {each['row']} ({each['mode']}): {each['complaints'][:400]}\n" for each in broken
+        )
+    return text
+
+
+def _line(record: Record) -> str:
+    again = f"{record['dead']} dead" if record["dead"] not in ("", "0") else ""
+    again += f"{', ' if again else ''}{record['replayed']} replayed" if record["replayed"] not in ("", "0") else ""
+    cells = (
+        record["fault"], record["accepted"], record["once"], record["twice"], record["lost"], record["arrivals"], again,
+        "yes" if record["result"] == "whole" else "**no**", record["recovered_s"], record["slowest_s"],
+    )  # fmt: skip
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _total(records: Sequence[Record], column: str) -> str:
+    return f"{sum(int(record[column] or 0) for record in records):,}"
+
+
+_TITLES: Final = {
+    EMBEDDED: "Embedded: SQLite, one serve, one work",
+    PRODUCTION: "Production: PostgreSQL, three RabbitMQ nodes, two serve, two work",
+}
+_TABLE_HEAD: Final = """\
+| Fault | Accepted | Once | Twice | Lost | Arrivals | Dead letters | Proven | Again after s | Slowest s |
+|---|--:|--:|--:|--:|--:|---|---|--:|--:|
+"""
 
 
 if __name__ == "__main__":

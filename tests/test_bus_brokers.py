@@ -439,6 +439,27 @@ def test_a_lost_connection_loses_nothing_and_claims_nothing_twice(brokers: Broke
     assert brokers.house.ledger.states() == {State.DELIVERED: 15}
 
 
+@only_rabbitmq
+def test_what_was_on_its_way_when_the_connection_was_lost_is_sent_again_soon(
+    brokers: Brokers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bus.broker.queued._HOLD", timedelta(hours=1))
+    desk = brokers.desk()
+    desk.nothing_comes(0.3)
+    with monkeypatch.context() as cable:
+        cable.setattr(pika.channel.Channel, "basic_publish", lambda *_, **__: None)  # it never reaches the broker
+        for _ in range(3):
+            brokers.record()
+        deadline = time.monotonic() + PATIENCE
+        while desk.broker._link.unconfirmed < 3 and time.monotonic() < deadline:  # type: ignore[attr-defined]
+            time.sleep(0.02)
+    _end_connections(desk)
+
+    desk.settle(*desk.take_until(3))
+
+    assert desk.nothing_comes()
+
+
 def _end_connections(desk: Desk) -> None:
     """As a cut cable does: the socket ends, and nobody said good-bye."""
     link = desk.broker._link  # type: ignore[attr-defined]

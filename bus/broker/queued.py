@@ -3,12 +3,13 @@
 ::
 
     outbox row due ──hold──▶ published ──confirmed──▶ noted as queued ─ ─ ─ claim takes the row away
-                     ▲                  not confirmed in time │
-                     └────────────────────────────────────────┘
+                     ▲             failed, or not confirmed in time │
+                     └──────────────────────────────────────────────┘
 
-The row stays until the delivery is claimed, so nothing is lost with the broker: a reference that never arrived is sent
-again when its hold runs out, and so is what lay in a queue that is found empty (a broker that lost its disks). A
-reference too many claims nothing: the ledger knows whether its delivery still waits.
+The row stays until the delivery is claimed, so nothing is lost with the broker: a reference that did not arrive is sent
+again a second later, one that nothing is known of when its hold runs out, and so is what lay in a queue that is found
+empty (a broker that lost its disks). A reference too many claims nothing: the ledger knows whether its delivery still
+waits.
 
 A reference is acknowledged when the end of its attempt is on disk, so the queue never holds less than what is open.
 """
@@ -36,6 +37,9 @@ log = get_logger()
 
 #: A reference whose confirmation has not come by then is sent again.
 _HOLD: Final = timedelta(seconds=15)
+#: How soon after a reference is known not to have arrived it is sent again; at once, a queue that takes nothing would
+#: keep a dispatcher running in circles.
+_AGAIN: Final = timedelta(seconds=1)
 #: Of one system in one turn, and of all that are on their way to the broker: more would only fill memory.
 _MOST_OF_A_SYSTEM: Final = 500
 _MOST_UNCONFIRMED: Final = 4000
@@ -157,8 +161,13 @@ class QueuedBroker:
     def _dispatch(self) -> None:
         looked_at = time.monotonic()
         confirmed: list[Reference] = []
+        failed: list[Reference] = []
         while not self._stopping.is_set():
             try:
+                failed += self._link.failed()
+                if failed:
+                    self._ledger.hand_back([each.delivery_id for each in failed], utc_now() + _AGAIN)
+                    failed = []
                 confirmed += self._link.confirmed()
                 sent = self._send_due(confirmed)
                 confirmed = []

@@ -9,8 +9,8 @@
 
 One thread owns the connection and runs its loop; every other thread hands it work and is never called back by it except
 through ``on_change``. Publishing is in batches whose confirms come back together. When the connection is lost, what was
-not confirmed is forgotten here (the outbox sends it again) and what was taken and not acknowledged comes again from the
-queue: both are repeats, which the ledger tells from first times.
+not confirmed has failed (the outbox sends it again) and what was taken and not acknowledged comes again from the queue:
+both are repeats, which the ledger tells from first times.
 """
 
 from __future__ import annotations
@@ -102,6 +102,7 @@ class RabbitLink:
         # Shared, under the mutex:
         self._wanted: Mapping[SystemCode, int] = {}
         self._confirmed: list[Reference] = []
+        self._failed: list[Reference] = []
         self._received: dict[SystemCode, deque[Received]] = {}
         self._depths: dict[SystemCode, int] = {}
         self._blocked = False
@@ -138,18 +139,30 @@ class RabbitLink:
             return self._unconfirmed_count
 
     def publish(self, references: Sequence[Reference]) -> None:
-        """Send each to its system's queue. What arrives safely turns up in `confirmed`; nothing is said of the rest."""
+        """Send each to its system's queue. What arrives safely turns up in `confirmed`, what is known not to have arrived
+        in `failed`; a connection that ends just now may take some with it of which nothing is said."""
         with self._mutex:
             self._unconfirmed_count += len(references)
         if not self._in_loop(lambda: self._publish(references)):
-            with self._mutex:
-                self._unconfirmed_count -= len(references)
+            self._fail(references)
 
     def confirmed(self) -> list[Reference]:
         """What has arrived in its queue since the last call: on the disks of most nodes."""
         with self._mutex:
             confirmed, self._confirmed = self._confirmed, []
         return confirmed
+
+    def failed(self) -> list[Reference]:
+        """What has not arrived since the last call, or may have: its connection was lost before it was confirmed."""
+        with self._mutex:
+            failed, self._failed = self._failed, []
+        return failed
+
+    def _fail(self, references: Iterable[Reference]) -> None:
+        with self._mutex:
+            before = len(self._failed)
+            self._failed += references
+            self._unconfirmed_count = max(0, self._unconfirmed_count - (len(self._failed) - before))
 
     def consume(self, prefetch: Mapping[SystemCode, int]) -> None:
         """Take references of these systems, each at most so many at once that are not acknowledged; of no others. What
@@ -309,6 +322,7 @@ class RabbitLink:
         self._publishing = self._consuming = None
         self._declared.clear()
         self._consumers.clear()
+        self._fail(self._unconfirmed.values())
         self._unconfirmed.clear()
         with self._mutex:
             self._open = self._blocked = False
@@ -332,8 +346,7 @@ class RabbitLink:
     def _publish(self, references: Sequence[Reference]) -> None:
         channel = self._publishing
         if channel is None or not channel.is_open:
-            with self._mutex:
-                self._unconfirmed_count = max(0, self._unconfirmed_count - len(references))
+            self._fail(references)
             return
         for reference in references:
             self._declare(reference.system)
@@ -352,10 +365,12 @@ class RabbitLink:
         method, last = frame.method, frame.method.delivery_tag
         tags = [tag for tag in self._unconfirmed if tag <= last] if method.multiple else [last]
         done = [each for tag in tags if (each := self._unconfirmed.pop(tag, None)) is not None]
-        with self._mutex:
-            self._unconfirmed_count -= len(done)
-            if isinstance(method, Basic.Ack):
+        if isinstance(method, Basic.Ack):
+            with self._mutex:
+                self._unconfirmed_count -= len(done)
                 self._confirmed += done
+        else:
+            self._fail(done)
         self._on_change()
 
     def _on_returned(self, _channel: Channel, method: Any, properties: BasicProperties, _body: bytes) -> None:
@@ -366,8 +381,7 @@ class RabbitLink:
         for tag, reference in list(self._unconfirmed.items()):
             if str(reference.delivery_id) == number:
                 del self._unconfirmed[tag]
-                with self._mutex:
-                    self._unconfirmed_count -= 1
+                self._fail([reference])
         log.warning("broker.returned", system=method.routing_key.rpartition("deliver.")[2])
 
     def _follow_wishes(self) -> None:
