@@ -56,11 +56,9 @@ layers: ## the walls between the rooms
 	$(SET_UP) dev
 	@$(BIN)/lint-imports --no-logo
 
-SECONDS ?= 300
-
-faults: ## kill the processes at random for SECONDS (300) and look for anything lost
+faults: ## break everything once and count what is lost (half an hour); ARGS="--only rabbitmq-killed", "--list"
 	$(SET_UP) dev
-	@LGSP_FAULT_SECONDS=$(SECONDS) $(BIN)/python -m pytest -q -s tests/test_faults_kill.py $(ARGS)
+	@$(BIN)/python -m benchmarks.faults $(ARGS)
 
 bench: ## measure; results under bench-results/
 	$(SET_UP) bench

@@ -32,9 +32,9 @@ from benchmarks.processes import ROOT
 from bus.logs import configure_logs
 
 MESSAGES: Final = 240
-_CSV: Final = ROOT / "docs" / "failure-matrix.csv"
+CSV: Final = ROOT / "docs" / "failure-matrix.csv"
 _HEAD: Final = Path(__file__).with_name("faults_page.md")
-_PAGE: Final = ROOT / "docs" / "failure-matrix.md"
+PAGE: Final = ROOT / "docs" / "failure-matrix.md"
 _COLUMNS: Final = (
     "row", "mode", "fault", "result", "accepted", "once", "twice", "lost", "arrivals", "replayed", "dead",
     "recovered_s", "slowest_s", "repeats", "complaints", "took_s", "load", "measured",
@@ -84,7 +84,7 @@ def _play_all(chosen: Iterable[tuple[Row, str]], folder: Path, messages: int) ->
                 f"{record['row']:32} {mode:11} {record['result']:8} "
                 f"{record['accepted']:>5} accepted {record['once']:>5} once {record['twice']:>3} twice "
                 f"{record['lost']:>3} lost {record['arrivals']:>5} arrivals, again after {record['recovered_s']} s, "
-                f"slowest {record['slowest_s']} s, row {record['took_s']} s {record['complaints'][:300]}",
+                f"slowest {record['slowest_s']} s, row {record['took_s']} s {record['repeats']} {record['complaints'][:300]}",
                 flush=True,
             )
             yield record
@@ -93,7 +93,7 @@ def _play_all(chosen: Iterable[tuple[Row, str]], folder: Path, messages: int) ->
 
 
 def play(row: Row, scene: Scene) -> Record:
-    """One row: what was measured, or why not."""
+    """One row: what was measured, or why not (``skipped``); ``broken`` says that something is wrong, ``whole`` not."""
     begun = time.monotonic()
     record = dict.fromkeys(_COLUMNS, "") | {"row": row.name, "mode": scene.mode, "fault": row.title}
     record["measured"] = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
@@ -120,19 +120,23 @@ def _facts(outcome: Outcome) -> Record:
     }
 
 
+def read_table() -> list[Record]:
+    """What was measured last, row by row."""
+    if not CSV.exists():
+        return []
+    with CSV.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def _keep(records: Sequence[Record]) -> None:
     """Into the table, each in the place of its former self, and the page from it."""
-    known: dict[tuple[str, str], Record] = {}
-    if _CSV.exists():
-        with _CSV.open(encoding="utf-8", newline="") as file:
-            known = {(record["row"], record["mode"]): record for record in csv.DictReader(file)}
-    known |= {(record["row"], record["mode"]): record for record in records}
+    known = {(record["row"], record["mode"]): record for record in (*read_table(), *records)}
     ordered = [known[row.name, mode] for row in ROWS for mode in row.modes if (row.name, mode) in known]
-    with _CSV.open("w", encoding="utf-8", newline="") as file:
+    with CSV.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(ordered)
-    _PAGE.write_text(page(ordered), encoding="utf-8")
+    PAGE.write_text(page(ordered), encoding="utf-8")
 
 
 def page(records: Sequence[Record]) -> str:

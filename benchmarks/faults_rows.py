@@ -33,6 +33,8 @@ class Scene:
     mode: str
     servers: Servers
     messages: int
+    #: What the time of sending is multiplied with: under 1, more messages a second.
+    haste: float = 1.0
 
     def stand(self, **facts: Any) -> Stand:
         """A bus: one node of everything on SQLite, or two of each on PostgreSQL and RabbitMQ."""
@@ -42,9 +44,9 @@ class Scene:
 
 
 @contextmanager
-def _under_load(stand: Stand, count: int, *, seconds: float, **facts: Any) -> Iterator[Load]:
+def _under_load(scene: Scene, stand: Stand, *, seconds: float, **facts: Any) -> Iterator[Load]:
     """Inside, a quarter of the messages are on their way; afterwards all have been accepted."""
-    load = Load(stand, count, seconds=seconds, **facts).start()
+    load = Load(stand, **{"count": scene.messages, "seconds": seconds * scene.haste, **facts}).start()
     load.wait_until(0.25)
     yield load
     load.join()
@@ -59,7 +61,7 @@ def _killed_at(step: str, scene: Scene) -> Outcome:
     count = scene.messages // 3 if questions else scene.messages
     marks = {count * place // 4: mark(step, place) for place in (1, 2, 3)}
     with scene.stand() as stand:
-        load = Load(stand, count, seconds=6, marks=marks, questions=questions).start()
+        load = Load(stand, count=count, seconds=6 * scene.haste, marks=marks, questions=questions).start()
         load.join()
         outcome = audit(stand, load)
         killed = len(stand.kill_marks_met())
@@ -72,7 +74,7 @@ def _killed_at(step: str, scene: Scene) -> Outcome:
 def _killed_at_random(scene: Scene) -> Outcome:
     dice = random.Random(2026)
     with scene.stand() as stand:
-        load = Load(stand, scene.messages * 2, seconds=20).start()
+        load = Load(stand, count=scene.messages * 2, seconds=20 * scene.haste).start()
         while load.is_sending:
             time.sleep(dice.uniform(0.3, 2.0))
             dice.choice([*stand.serves, *stand.works]).kill()
@@ -83,7 +85,7 @@ def _killed_at_random(scene: Scene) -> Outcome:
 
 def _rolling_restart(scene: Scene) -> Outcome:
     with scene.stand(nodes=2) as stand:
-        with _under_load(stand, scene.messages, seconds=14) as load:
+        with _under_load(scene, stand, seconds=14) as load:
             for program in (*stand.serves, *stand.works):
                 program.stop()
                 program.start()
@@ -101,7 +103,7 @@ def _rabbitmq_killed(scene: Scene) -> Outcome:
     """The node that leads the receiver's queue; it comes back at the end."""
     cluster = scene.servers.rabbitmq
     with scene.stand() as stand:
-        with _under_load(stand, scene.messages, seconds=12) as load:
+        with _under_load(scene, stand, seconds=12) as load:
             queue = cluster.queues()[QUEUE]
             if len(queue["members"]) != len(cluster.nodes):
                 raise RuntimeError(f"the queue has {len(queue['members'])} members")
@@ -115,7 +117,7 @@ def _rabbitmq_killed(scene: Scene) -> Outcome:
 def _rabbitmq_all_killed(scene: Scene) -> Outcome:
     cluster = scene.servers.rabbitmq
     with scene.stand() as stand:
-        with _under_load(stand, scene.messages, seconds=20) as load:
+        with _under_load(scene, stand, seconds=20) as load:
             for node in cluster.nodes:
                 node.kill()
             time.sleep(2)
@@ -128,7 +130,7 @@ def _rabbitmq_restarted(scene: Scene) -> Outcome:
     """One node after the other, in an orderly way, as an upgrade does."""
     cluster = scene.servers.rabbitmq
     with scene.stand() as stand:
-        with _under_load(stand, scene.messages, seconds=30) as load:
+        with _under_load(scene, stand, seconds=30) as load:
             for node in cluster.nodes:
                 node.stop()
                 node.start(ready_within_seconds=120)
@@ -140,7 +142,7 @@ def _rabbitmq_blocked(scene: Scene) -> Outcome:
     """The memory alarm of one node: the whole cluster takes no messages."""
     node = scene.servers.rabbitmq.nodes[0]
     with scene.stand() as stand:
-        with _under_load(stand, scene.messages, seconds=12) as load:
+        with _under_load(scene, stand, seconds=12) as load:
             node.control("set_vm_memory_high_watermark", "0.00001")
             try:
                 load.wait_until(0.75)
@@ -157,7 +159,7 @@ def _broker_line(break_it: Callable[[list[Line], Load], None], seconds: float, s
         for line in lines:
             stack.callback(line.close)
         stand = stack.enter_context(scene.stand(servers=scene.servers.variables(lines)))
-        with _under_load(stand, scene.messages, seconds=seconds) as load:
+        with _under_load(scene, stand, seconds=seconds) as load:
             break_it(lines, load)
             for line in lines:
                 line.mend()
@@ -190,7 +192,7 @@ def _reset_often(lines: list[Line], _load: Load) -> None:
 def _postgresql_killed(scene: Scene) -> Outcome:
     server = scene.servers.postgresql
     with scene.stand() as stand:
-        with _under_load(stand, scene.messages, seconds=12) as load:
+        with _under_load(scene, stand, seconds=12) as load:
             for _ in range(2):
                 server.kill()
                 time.sleep(1)
@@ -210,7 +212,7 @@ def _postgresql_failed_over(scene: Scene) -> Outcome:
         stack.callback(second.stop)
         variables = {**scene.servers.variables(), "LGSP_STORE_URL": with_standby(first, second, database)}
         stand = stack.enter_context(scene.stand(servers=variables))
-        with _under_load(stand, scene.messages, seconds=12) as load:
+        with _under_load(scene, stand, seconds=12) as load:
             first.kill()
             time.sleep(2)
             second.promote()
@@ -222,7 +224,7 @@ def _postgresql_connections(scene: Scene) -> Outcome:
     """All sessions are ended by the server, in the middle of what they do, again and again."""
     server = scene.servers.postgresql
     with scene.stand() as stand:
-        with _under_load(stand, scene.messages, seconds=12) as load:
+        with _under_load(scene, stand, seconds=12) as load:
             for _ in range(12):
                 server.break_connections()
                 stand.ended()
@@ -237,7 +239,7 @@ def _postgresql_disk_full(scene: Scene) -> Outcome:
         stack.callback(server.stop)
         variables = {**scene.servers.variables(), "LGSP_STORE_URL": server.url(server.new_database())}
         stand = stack.enter_context(scene.stand(servers=variables))
-        with _under_load(stand, scene.messages, seconds=14) as load:
+        with _under_load(scene, stand, seconds=14) as load:
             disk.fill()
             load.wait_until(0.75)
             disk.make_room()
@@ -252,7 +254,7 @@ def _postgresql_disk_full(scene: Scene) -> Outcome:
 
 def _sqlite_disk_full(scene: Scene) -> Outcome:
     with small_disk(scene.folder, 64) as disk, scene.stand(home=disk.place / "home") as stand:
-        with _under_load(stand, scene.messages, seconds=14) as load:
+        with _under_load(scene, stand, seconds=14) as load:
             disk.fill()
             load.wait_until(0.75)
             disk.make_room()
@@ -268,7 +270,7 @@ def _attachments_disk_full(scene: Scene) -> Outcome:
         files = scene.folder / "files"
         files.mkdir()
         count = scene.messages // 2
-        with _under_load(stand, count, seconds=14, attachment=partial(_file, files)) as load:
+        with _under_load(scene, stand, seconds=14, count=count, attachment=partial(_file, files)) as load:
             disk.fill()
             load.wait_until(0.75)
             disk.make_room()
@@ -299,7 +301,7 @@ def _clock_jumps(seconds: int, scene: Scene) -> Outcome:
     scene.folder.mkdir(parents=True, exist_ok=True)
     clock = FalseClock(scene.folder)
     with scene.stand(last_node_environment=clock.variables) as stand:
-        with _under_load(stand, scene.messages, seconds=14) as load:
+        with _under_load(scene, stand, seconds=14) as load:
             clock.jump(seconds)
             load.wait_until(0.7)
             clock.jump(0)
@@ -315,7 +317,7 @@ def _receiver_down(scene: Scene) -> Outcome:
     retry = RetryPolicy(first_delay_seconds=2.0 / COMPRESSED, max_delay_seconds=4 * 3600.0 / COMPRESSED)
     environment = {"LGSP_BREAKER_OPEN_SECONDS": str(15 / COMPRESSED)}
     with scene.stand(retry=retry, environment=environment) as stand:
-        with _under_load(stand, scene.messages, seconds=14) as load:
+        with _under_load(scene, stand, seconds=14) as load:
             stand.receiver.stop()
             time.sleep(600 / COMPRESSED)
             stand.receiver.start()
@@ -326,7 +328,7 @@ def _receiver_down(scene: Scene) -> Outcome:
 
 def _receiver_behaves(how: str, scene: Scene) -> Outcome:
     with scene.stand() as stand:
-        with _under_load(stand, scene.messages, seconds=12) as load:
+        with _under_load(scene, stand, seconds=12) as load:
             stand.receiver_behaves(how, 30)
             load.wait_until(0.75)
             stand.receiver_behaves("well")
@@ -342,7 +344,7 @@ def _poison_messages(scene: Scene) -> Outcome:
         return sent.serial in poison
 
     with scene.stand() as stand:
-        load = Load(stand, 1200, seconds=15, marks=poison).start()
+        load = Load(stand, count=1200, seconds=15, marks=poison).start()
         load.join()
         stand.ended()
         return audit(stand, load, refused=is_poison)
@@ -351,7 +353,7 @@ def _poison_messages(scene: Scene) -> Outcome:
 def _poison_references(scene: Scene) -> Outcome:
     """A thousand things in the receiver's queue that are no references, or references to nothing."""
     with scene.stand() as stand:
-        with _under_load(stand, scene.messages, seconds=8) as load:
+        with _under_load(scene, stand, seconds=8) as load:
             connection = pika.BlockingConnection(pika.URLParameters(scene.servers.rabbitmq_urls[0]))
             channel = connection.channel()
             for number in range(1000):

@@ -32,8 +32,9 @@ class Skipped(Exception):
 class Servers:
     """Started when they are first asked for, and used by one row after the other."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, rabbitmq_nodes: int = 3) -> None:
         self._folder = folder
+        self._size = rabbitmq_nodes
         self._postgresql: PostgresServer | None = None
         self._rabbitmq: RabbitCluster | None = None
 
@@ -51,7 +52,7 @@ class Servers:
         """All its nodes run, and nothing is left in its queues."""
         if self._rabbitmq is None:
             try:
-                self._rabbitmq = start_cluster(self._folder / "rabbitmq")
+                self._rabbitmq = start_cluster(self._folder / "rabbitmq", self._size)
             except RabbitMissing as missing:
                 raise Skipped(str(missing)) from None
         self._rabbitmq.start()

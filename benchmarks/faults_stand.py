@@ -293,8 +293,8 @@ class Load:
     def __init__(
         self,
         stand: Stand,
-        count: int,
         *,
+        count: int,
         seconds: float,
         marks: Mapping[int, bytes] | None = None,
         questions: bool = False,
@@ -469,13 +469,20 @@ def _complaints(bus: Bus, sent: Sequence[Sent], refused: set[str]) -> list[str]:
             continue
         ended += sum(attempt.outcome is not State.WAITING for each in record.deliveries for attempt in each.attempts)
         complaints += [f"{one.serial}: {fault}" for fault in _faults_of(bus, record, one, one.message_id in refused)]
-        if not verify_bundle(bundle_of(bus, record), trust, one.body).holds:
+        if not _is_proven(bus, record, trust, one.body):
             complaints.append(f"{one.serial}: its bundle does not verify")
     totals = bus.ledger.totals()
     refusals = sum(value for (name, _), value in totals.items() if name == "refused")
     if audited.leaves != len(sent) + refusals + ended:
         complaints.append(f"{audited.leaves} leaves for {len(sent)} messages, {refusals} refusals and {ended} ends")
     return complaints
+
+
+def _is_proven(bus: Bus, record: ExchangeRecord, trust: Trust, body: bytes) -> bool:
+    try:
+        return verify_bundle(bundle_of(bus, record), trust, body).holds
+    except Problem:  # it cannot even be written
+        return False
 
 
 def _faults_of(bus: Bus, record: ExchangeRecord, sent: Sent, refused: bool) -> list[str]:

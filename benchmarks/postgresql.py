@@ -187,7 +187,8 @@ def make_postgresql(folder: Path, *, settings: Sequence[str] = (), data: Path | 
     if binaries is None:
         raise PostgresMissing("PostgreSQL is not installed (Debian: apt-get install postgresql)")
     folder.mkdir(parents=True, exist_ok=True)
-    _give(folder)
+    for place in (folder, *([data.parent] if data else [])):
+        _give(place)
     server = PostgresServer(
         port=free_port(),
         password=secrets.token_hex(16),

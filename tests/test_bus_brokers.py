@@ -387,17 +387,27 @@ def test_what_somebody_else_wrote_into_a_queue_is_laid_aside(brokers: Brokers, r
     desk.nothing_comes(0.3)
     with _channel(rabbitmq) as channel:
         channel.queue_purge(DEAD)
-        for body in (b"rubbish", b"[]", b'{"delivery": null}', b'{"delivery": "x"}', b"\xff"):
+        for body in _FOREIGN:
             channel.basic_publish("", queue_name(STORE), body)
     brokers.record()
 
     assert len(desk.take_until(1)) == 1
     deadline = time.monotonic() + PATIENCE
     with _channel(rabbitmq) as channel:
-        while channel.queue_declare(DEAD, passive=True).method.message_count < 5 and time.monotonic() < deadline:
+        while (
+            channel.queue_declare(DEAD, passive=True).method.message_count < len(_FOREIGN)
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.05)
-        assert channel.queue_declare(DEAD, passive=True).method.message_count == 5
+        assert channel.queue_declare(DEAD, passive=True).method.message_count == len(_FOREIGN)
         channel.queue_purge(DEAD)
+
+
+#: The last ones once ended the connection again and again, or would have stopped every claim.
+_FOREIGN = (
+    *(b"rubbish", b"[]", b'{"delivery": null}', b'{"delivery": "x"}', b"\xff", b'{"delivery": "-1"}', b"", b"null"),
+    *(b'{"delivery": 1e400}', b'{"delivery": "' + b"9" * 30 + b'"}', '{"delivery": "²"}'.encode(), b"[" * 100_000),
+)
 
 
 @only_rabbitmq

@@ -8,7 +8,6 @@ its evidence, which verifies; what was not acknowledged could be sent again unde
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -39,8 +38,6 @@ from tests.loopback import closed_port, serving
 pytestmark = pytest.mark.slow
 
 ERRAND = ServiceCode("dossier.errand")
-#: `make faults` sets how long the last test goes on killing; else it is left out.
-SECONDS_OF_FAULTS = float(os.environ.get("LGSP_FAULT_SECONDS", "0"))
 _LEASE_SECONDS = 3.5
 _PATIENCE_SECONDS = 40
 
@@ -282,49 +279,3 @@ def test_a_delivery_process_killed_at_any_step_delivers_everything(world: World,
             assert asked == (0 if step.startswith("dispatch") or step == "deliver-before" else 1)
     with delivering(world.bus):
         _nothing_is_lost(world, ministry, sent)
-
-
-@pytest.mark.timeout(SECONDS_OF_FAULTS + 240)
-@pytest.mark.skipif(SECONDS_OF_FAULTS == 0, reason="runs under `make faults`")
-def test_processes_killed_at_random_for_a_long_time_lose_nothing(world: World, ministry: Ministry) -> None:
-    dice, sent, over = random.Random(2026), Sent(), threading.Event()
-    server = Process(world, "serve", processes=2)
-    workers = [Process(world, "work") for _ in range(2)]
-    kills = 0
-
-    def keep_sending() -> None:
-        while not over.is_set():
-            message = _message(world, b"errand")
-            while sent.send(server.url, message) is None:
-                time.sleep(0.05)
-                if over.is_set():
-                    return
-
-    try:
-        server.wait_until_it_serves()
-        with ThreadPoolExecutor(4) as pool:
-            senders = [pool.submit(keep_sending) for _ in range(4)]
-            stops_at = time.monotonic() + SECONDS_OF_FAULTS
-            try:
-                while time.monotonic() < stops_at:
-                    time.sleep(dice.uniform(0.3, 2.5))
-                    kills += 1
-                    if dice.random() < 0.5:
-                        server.kill()
-                        server = Process(world, "serve", processes=2)
-                        server.wait_until_it_serves()
-                    else:
-                        victim = dice.randrange(len(workers))
-                        workers[victim].kill()
-                        workers[victim] = Process(world, "work")
-            finally:
-                over.set()
-            for sender in senders:
-                sender.result()
-        for message in sent.unacknowledged():
-            sent.send(server.url, message)
-        _nothing_is_lost(world, ministry, sent)
-    finally:
-        for process in [server, *workers]:
-            process.kill()
-    print(f"{kills} kills, {len(sent.receipts)} messages acknowledged and delivered")  # noqa: T201 - asked for by name

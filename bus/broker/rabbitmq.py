@@ -41,6 +41,8 @@ log = get_logger()
 #: How often a queue hands the same reference out before it goes to the dead ones.
 DELIVERY_LIMIT: Final = 20
 DEAD: Final = "lgsp.dead"
+#: Of the number of a delivery, which has 63 bits.
+_MOST_DIGITS: Final = 18
 _HEARTBEAT_SECONDS: Final = 15
 _CONNECT_SECONDS: Final = 5.0
 #: Pause before the next try to connect: doubled each time up to the second, with some jitter.
@@ -139,8 +141,8 @@ class RabbitLink:
             return self._unconfirmed_count
 
     def publish(self, references: Sequence[Reference]) -> None:
-        """Send each to its system's queue. What arrives safely turns up in `confirmed`, what is known not to have arrived
-        in `failed`; a connection that ends just now may take some with it of which nothing is said."""
+        """Send each to its system's queue. What arrives safely turns up in `confirmed`, what may not have arrived in
+        `failed`; a connection that ends just now may take some with it of which nothing is said."""
         with self._mutex:
             self._unconfirmed_count += len(references)
         if not self._in_loop(lambda: self._publish(references)):
@@ -417,9 +419,8 @@ class RabbitLink:
 
     def _on_message(self, channel: Channel, method: Any, _properties: BasicProperties, body: bytes) -> None:
         system = SystemCode.unchecked(method.routing_key.removeprefix("lgsp.deliver."))
-        try:
-            delivery = int(json.loads(body)["delivery"])
-        except (ValueError, KeyError, TypeError):
+        delivery = _delivery_in(body)
+        if delivery is None:
             # Not ours: somebody else wrote into the queue. Nothing is lost by laying it aside.
             log.error("broker.foreign_message", system=system)
             channel.basic_reject(method.delivery_tag, requeue=False)
@@ -458,6 +459,17 @@ class RabbitLink:
             self._on_change()
 
         return keep
+
+
+def _delivery_in(body: bytes) -> int | None:
+    """The delivery that a message names; None when it is not one of ours, whatever it is: what escaped from here would
+    end the connection, and a number that the store cannot hold would stop every claim."""
+    try:
+        named = json.loads(body)["delivery"]
+    except Exception:
+        return None
+    is_number = isinstance(named, str) and named.isascii() and named.isdigit() and len(named) <= _MOST_DIGITS
+    return int(named) if is_number else None
 
 
 def _parameters(url: str, authority_file: str) -> pika.ConnectionParameters:

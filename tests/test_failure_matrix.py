@@ -1,0 +1,111 @@
+"""The failure matrix in small: a few of its rows with few messages, and that it would notice what it looks for.
+
+`make faults` plays all rows; what it found stands in ``docs/failure-matrix.md``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from sqlalchemy import text
+
+from benchmarks import faults
+from benchmarks.faults_receiver import read_arrivals
+from benchmarks.faults_rows import ROWS, Scene
+from benchmarks.faults_servers import Servers
+from benchmarks.faults_stand import Load, Stand, audit
+from bus.store import open_store
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    folder = tmp_path_factory.mktemp("servers")
+    for parent in (folder, *folder.parents[:3]):  # PostgreSQL's own user must get through
+        parent.chmod(parent.stat().st_mode | 0o011)
+    servers = Servers(folder, rabbitmq_nodes=1)
+    try:
+        yield servers
+    finally:
+        servers.stop()
+
+
+@pytest.mark.parametrize(
+    "name, mode",
+    [
+        ("serve-record-after-commit", "embedded"),
+        ("receiver-breaks-off", "embedded"),
+        pytest.param("relay-publish-confirmed", "production", marks=pytest.mark.service),
+        pytest.param("postgresql-connections", "production", marks=pytest.mark.service),
+    ],
+)
+def test_nothing_is_lost_and_nothing_doubled(
+    name: str, mode: str, servers: Servers, tmp_path: Path, missing_service: Callable[[str], NoReturn]
+) -> None:
+    row = next(row for row in ROWS if row.name == name)
+
+    record = faults.play(row, Scene(folder=tmp_path, mode=mode, servers=servers, messages=48, haste=0.4))
+
+    if record["result"] == "skipped":
+        missing_service(record["complaints"])
+    assert (record["result"], record["complaints"]) == ("whole", "")
+    assert (record["accepted"], record["once"], record["twice"], record["lost"]) == ("48", "48", "0", "0")
+
+
+def test_the_audit_notices_what_is_lost_doubled_changed_or_not_proven(tmp_path: Path) -> None:
+    with Stand(folder=tmp_path) as stand:
+        load = Load(stand, count=20, seconds=1).start()
+        load.join()
+        assert audit(stand, load).is_whole
+        file = stand.arrivals_file
+        honest = file.read_text()
+
+        file.write_text("\n".join(honest.splitlines()[1:]) + "\n")
+        assert audit(stand, load).lost == 1
+
+        file.write_text(honest + re.sub(r" \S+ (\d+)\n\Z", r" another-key \1\n", honest.splitlines(True)[0]))
+        assert audit(stand, load).twice == 1
+
+        file.write_text(honest + honest.splitlines(True)[0].replace("effect", "conflict"))
+        assert not audit(stand, load).is_whole
+
+        in_order = [arrival.serial for arrival in read_arrivals(file)]
+        file.write_text("".join(reversed(honest.splitlines(True))))
+        assert [arrival.serial for arrival in read_arrivals(file)] != in_order
+        assert any("out of order" in complaint for complaint in audit(stand, load).complaints)
+
+        file.write_text(honest)
+        for damage, complaint in _DAMAGES.items():
+            _change(stand, damage)
+            assert any(complaint in each for each in audit(stand, load).complaints), damage
+
+
+_DAMAGES = {
+    "UPDATE deliveries SET receipt = NULL WHERE id = (SELECT MIN(id) FROM deliveries)": "not proven",
+    "UPDATE exchanges SET receipt = 'x' || receipt WHERE id = 0": "another receipt",
+    "UPDATE evidence_leaves SET entry = 'x' WHERE position = 3": "not the one that was hashed",
+}
+
+
+def _change(stand: Stand, damage: str) -> None:
+    store = open_store(stand.settings)
+    try:
+        with store.writing() as connection:
+            connection.execute(text(damage))
+    finally:
+        store.close()
+
+
+def test_the_page_is_made_from_the_table_and_every_row_stands_in_it() -> None:
+    table = faults.read_table()
+
+    assert faults.PAGE.read_text(encoding="utf-8") == faults.page(table)
+    assert [(record["row"], record["mode"]) for record in table] == [
+        (row.name, mode) for row in ROWS for mode in row.modes
+    ]
+    assert {record["result"] for record in table} <= {"whole", "skipped"}
