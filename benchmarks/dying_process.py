@@ -82,8 +82,8 @@ def mark(step: str, number: int = 0) -> bytes:
     return f"die at {step} {number}.".encode()
 
 
-#: Which mark something holds; empty: none.
-Holds = Callable[..., bytes]
+#: Which marks something holds.
+Holds = Callable[..., Sequence[bytes]]
 
 
 def _wrap(owner: Any, name: str, *, before: Holds | None = None, after: Holds | None = None) -> None:
@@ -103,15 +103,14 @@ def _wrap(owner: Any, name: str, *, before: Holds | None = None, after: Holds | 
     setattr(owner, name, wrapped)
 
 
-def _die(found: bytes) -> None:
+def _die(marks: Iterable[bytes]) -> None:
     """Once for each mark and home: the next process that meets the message lives."""
-    if not found:
-        return
-    try:
-        (Path(os.environ["LGSP_HOME"]) / f"died{found.decode().removeprefix('die')}").touch(exist_ok=False)
-    except FileExistsError:
-        return
-    os.kill(os.getpid(), signal.SIGKILL)
+    for mark in marks:
+        try:
+            (Path(os.environ["LGSP_HOME"]) / f"died{mark.decode().removeprefix('die')}").touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class _Mark:
@@ -120,17 +119,16 @@ class _Mark:
     def __init__(self, step: str) -> None:
         self._pattern = re.compile(rb"die at " + step.encode() + rb" \d+\.")
 
-    def in_text(self, text: bytes) -> bytes:
-        found = self._pattern.search(text)
-        return found[0] if found else b""
+    def in_text(self, text: bytes) -> list[bytes]:
+        return self._pattern.findall(text)
 
-    def of(self, thing: Any) -> bytes:
+    def of(self, thing: Any) -> list[bytes]:
         """In the body of a message, or of what carries one."""
         carrier = thing if hasattr(thing, "body") else getattr(thing, "message", None)
-        return b"" if carrier is None else self.in_text(carrier.body)
+        return [] if carrier is None else self.in_text(carrier.body)
 
-    def of_one(self, things: Iterable[Any]) -> bytes:
-        return next(filter(None, map(self.of, things)), b"")
+    def of_all(self, things: Iterable[Any]) -> list[bytes]:
+        return [mark for thing in things for mark in self.of(thing)]
 
 
 class _Endings(_Mark):
@@ -138,15 +136,15 @@ class _Endings(_Mark):
 
     def __init__(self, step: str) -> None:
         super().__init__(step)
-        self._ending: dict[int, bytes] = {}
+        self._ending: dict[int, list[bytes]] = {}
 
-    def note(self, _settlement: Any, _delivery: Any, claim: Any, *_rest: Any) -> bytes:
+    def note(self, _settlement: Any, _delivery: Any, claim: Any, *_rest: Any) -> list[bytes]:
         if found := self.of(claim):
             self._ending[claim.delivery_id] = found
-        return b""
+        return []
 
-    def of_ended(self, settled: Iterable[Any]) -> bytes:
-        return next((self._ending[item.delivery_id] for item in settled if item.delivery_id in self._ending), b"")
+    def of_ended(self, settled: Iterable[Any]) -> list[bytes]:
+        return [mark for item in settled for mark in self._ending.get(item.delivery_id, ())]
 
 
 class _References(_Mark):
@@ -154,19 +152,19 @@ class _References(_Mark):
 
     def __init__(self, step: str) -> None:
         super().__init__(step)
-        self._marked: dict[int, bytes] = {}
+        self._marked: dict[int, list[bytes]] = {}
         self._mutex = threading.Lock()
 
-    def note(self, held: Iterable[Reference], connection: Connection) -> bytes:
+    def note(self, held: Iterable[Reference], connection: Connection) -> list[bytes]:
         exchanges = {exchange_of(each.delivery_id): each.delivery_id for each in held}
         rows = connection.execute(select(payloads).where(payloads.c.exchange_id.in_(list(exchanges))))
         with self._mutex:
             self._marked |= {exchanges[row.exchange_id]: found for row in rows if (found := self.in_text(row.body))}
-        return b""
+        return []
 
-    def of_references(self, references: Iterable[Reference]) -> bytes:
+    def of_references(self, references: Iterable[Reference]) -> list[bytes]:
         with self._mutex:
-            return next((found for each in references if (found := self._marked.get(each.delivery_id))), b"")
+            return [mark for each in references for mark in self._marked.get(each.delivery_id, ())]
 
 
 def _arm_serve(step: str) -> None:
@@ -181,7 +179,7 @@ def _arm_serve(step: str) -> None:
         case "validate":
             _wrap(Intake, "_validate", after=lambda _, __, message, *___: doomed.of(message))
         case "record-in-transaction":
-            _wrap(Ledger, "_write_in", after=lambda _, __, ___, works: doomed.of_one(works))
+            _wrap(Ledger, "_write_in", after=lambda _, __, ___, works: doomed.of_all(works))
         case "record-after-commit":
             _wrap(Ledger, "record", after=lambda _, __, new: doomed.of(new))
         case "call-before":
@@ -195,10 +193,10 @@ def _arm_work(step: str) -> None:
     match step:
         case "dispatch-in-transaction":
             for claim in ("_claim_in", "_settle_and_claim_these_in"):
-                _wrap(Ledger, claim, after=lambda claims, *_: doomed.of_one(claims))
+                _wrap(Ledger, claim, after=lambda claims, *_: doomed.of_all(claims))
         case "dispatch-after-commit":
             for broker in (EmbeddedBroker, QueuedBroker):
-                _wrap(broker, "take", after=lambda claims, *_: doomed.of_one(claims))
+                _wrap(broker, "take", after=lambda claims, *_: doomed.of_all(claims))
         case "deliver-before":
             _wrap(RestConnector, "deliver", before=lambda _, parcel, *__: doomed.of(parcel))
         case "deliver-after":
@@ -232,12 +230,12 @@ def _arm_publish(step: str) -> None:
 
 def _arm_flow(step: str) -> None:
     doomed = _Mark(step)
-    sent: dict[str, bytes] = {}
+    sent: dict[str, list[bytes]] = {}
 
-    def note(_result: Any, _sender: Any, _sending: Any, facts: Any, *_: Any) -> bytes:
+    def note(_result: Any, _sender: Any, _sending: Any, facts: Any, *_: Any) -> list[bytes]:
         if found := doomed.in_text(str(facts).encode()):
             sent[facts["process"]["id"]] = found
-        return b""
+        return []
 
     match step:
         case "flow-send-before":
@@ -250,8 +248,8 @@ def _arm_flow(step: str) -> None:
             _wrap(Journal, keep, after=partial(_of_kept, sent))
 
 
-def _of_kept(sent: dict[str, bytes], _result: Any, _journal: Any, *kept: Any) -> bytes:
-    return next((sent[one.id] for one in kept if getattr(one, "id", "") in sent), b"")
+def _of_kept(sent: dict[str, list[bytes]], _result: Any, _journal: Any, *kept: Any) -> list[bytes]:
+    return [mark for one in kept for mark in sent.get(getattr(one, "id", ""), ())]
 
 
 #: Program → its module, and what it dies of.

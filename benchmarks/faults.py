@@ -84,7 +84,8 @@ def _play_all(chosen: Iterable[tuple[Row, str]], folder: Path, messages: int) ->
                 f"{record['row']:32} {mode:11} {record['result']:8} "
                 f"{record['accepted']:>5} accepted {record['once']:>5} once {record['twice']:>3} twice "
                 f"{record['lost']:>3} lost {record['arrivals']:>5} arrivals, again after {record['recovered_s']} s, "
-                f"slowest {record['slowest_s']} s, row {record['took_s']} s {record['repeats']} {record['complaints'][:300]}",
+                f"slowest {record['slowest_s']} s, row {record['took_s']} s "
+                f"{record['repeats']} {record['complaints'][:300]}",
                 flush=True,
             )
             yield record

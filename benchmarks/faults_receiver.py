@@ -75,16 +75,16 @@ class _Receiver:
     async def _answer(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Whether the connection goes on."""
         length = int(_header(head, "content-length") or 0)
+        if head.startswith(b"PUT /behave"):
+            wish = json.loads(await reader.readexactly(length))
+            self._how, self._seconds = wish["how"], float(wish.get("seconds", 0))
+            writer.write(_http("200 OK", b"{}"))
+            return True
         how, turn = self._how, next(self._turns)
         if how == "breaks-off" and turn % 2 == 0:
             await reader.readexactly(length // 2)
             return _reset(writer)
         body = await reader.readexactly(length)
-        if head.startswith(b"PUT /behave"):
-            wish = json.loads(body)
-            self._how, self._seconds = wish["how"], float(wish.get("seconds", 0))
-            writer.write(_http("200 OK", b"{}"))
-            return True
         if not self._take(head, body):
             writer.write(_http("422 Unprocessable Content", _REFUSED))
             return True

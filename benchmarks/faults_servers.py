@@ -21,7 +21,7 @@ from schemas.identifiers import SystemCode
 
 QUEUE = queue_name(SystemCode(f"{RECEIVER}/kho"))
 #: Durable as the default is; small, because it has two processors.
-DURABLE = ("shared_buffers=64MB", "max_connections=120", "min_wal_size=5MB", "max_wal_size=64MB")
+DURABLE = ("shared_buffers=64MB", "max_connections=120", "min_wal_size=32MB", "max_wal_size=64MB")
 _FAKETIME = "libfaketimeMT.so.1"
 
 
@@ -83,7 +83,7 @@ class Servers:
 def new_postgresql(folder: Path, *, data: Path | None = None) -> PostgresServer:
     """A durable server, running. Raises Skipped."""
     try:
-        server = make_postgresql(folder, settings=DURABLE, data=data)
+        server = make_postgresql(folder, settings=DURABLE, data=data, small=data is not None)
     except PostgresMissing as missing:
         raise Skipped(str(missing)) from None
     server.start()
@@ -152,6 +152,7 @@ class FalseClock:
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "DONT_FAKE_MONOTONIC": "1",
             "FAKETIME_DONT_RESET": "1",
+            "NO_FAKE_STAT": "1",  # files keep their times when a machine's date is set
         }
 
     def jump(self, seconds: int) -> None:

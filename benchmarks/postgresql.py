@@ -181,8 +181,11 @@ class PostgresServer:
             connection.execute("SELECT pg_promote(wait => true)")
 
 
-def make_postgresql(folder: Path, *, settings: Sequence[str] = (), data: Path | None = None) -> PostgresServer:
-    """A new cluster below ``folder`` (which must be empty), not started yet. Raises PostgresMissing."""
+def make_postgresql(
+    folder: Path, *, settings: Sequence[str] = (), data: Path | None = None, small: bool = False
+) -> PostgresServer:
+    """A new cluster below ``folder`` (which must be empty), not started yet; ``data``: where its data lies instead;
+    ``small``: its log comes in pieces that fit on a small disk. Raises PostgresMissing."""
     binaries = _binaries() or _installed()
     if binaries is None:
         raise PostgresMissing("PostgreSQL is not installed (Debian: apt-get install postgresql)")
@@ -205,7 +208,7 @@ def make_postgresql(folder: Path, *, settings: Sequence[str] = (), data: Path | 
         [
             *(str(binaries / "initdb"), "-D", str(data or folder / "data"), "-U", "lgsp", "--no-sync"),
             *("--no-instructions", "--encoding=UTF8", "--locale=C", "--auth=scram-sha-256"),
-            *("--wal-segsize=1", f"--pwfile={password_file}"),
+            *(f"--pwfile={password_file}", *(["--wal-segsize=1"] if small else [])),
         ],
         cwd=folder,
         check=True,

@@ -205,13 +205,14 @@ class AgencyClient:
     ) -> VerifiedReply:
         """Ask one provider through the bus and return its answer, checked to belong to this question.
 
+        To repeat a question whose outcome is unknown, give the same ``message_id``: it is answered once.
         Raises as :meth:`send`, and the provider's failures (ProviderUnavailable, ProviderRejected, …).
         """
         manifest, body = self._manifest(
             service, [receiver], payload, dossier, purpose, user, (), content_type, service_version, message_id
         )
         jws, reply = self._post_exchange(manifest, body)
-        return self._verified_reply(manifest, jws, reply)
+        return self._verified_reply(manifest, self._question_sha256(manifest, jws, reply, bool(message_id)), reply)
 
     def upload(self, path: Path, *, content_type: str = "") -> AttachmentReference:
         """Store a file on the bus under its digest, unless it is there already, and return what to name it by."""
@@ -372,7 +373,16 @@ class AgencyClient:
             raise InvalidReply("receipt-not-of-this-message")
         return claims
 
-    def _verified_reply(self, request: Manifest, request_jws: str, reply: Reply) -> VerifiedReply:
+    def _question_sha256(self, request: Manifest, request_jws: str, reply: Reply, may_be_repeated: bool) -> str:
+        """The digest of the manifest that was answered. Of a repeated question that is the first one's, signed at
+        another moment: then the bus's receipt says it, which is for this very message id."""
+        asked = _signed_payload_sha256(request_jws)
+        receipt = reply.headers.get("lgsp-receipt", "")
+        if may_be_repeated and receipt:
+            return str(self._check_receipt(receipt, request, "").get("manifest_sha256", asked))
+        return asked
+
+    def _verified_reply(self, request: Manifest, asked_sha256: str, reply: Reply) -> VerifiedReply:
         jws = reply.headers.get("lgsp-manifest", "")
         if not jws:
             raise InvalidReply("bus-answer-not-readable")
@@ -382,7 +392,7 @@ class AgencyClient:
             manifest.direction is Direction.REPLY
             and manifest.service == request.service
             and manifest.sender == request.receivers[0]
-            and manifest.request_manifest_sha256 == _signed_payload_sha256(request_jws)
+            and manifest.request_manifest_sha256 == asked_sha256
             and manifest.body_sha256 == sha256_hex(reply.body)
         )
         if not belongs:
@@ -498,7 +508,7 @@ class AgencyClient:
                 if attempt == self._attempts:
                     raise ProviderUnavailable("bus-unreachable") from problem
             else:
-                if reply.status not in (429, 503) or attempt == self._attempts:
+                if not _passes(reply) or attempt == self._attempts:
                     return _expect(reply) if judge else reply
                 pause = retry_after_seconds(reply.headers.get("retry-after", ""))
             # Full jitter: clients that lost the same bus must not come back at the same moment.
@@ -527,6 +537,13 @@ class AgencyClient:
     def _fetch_keys(self) -> None:
         reply = self._patiently(lambda: self._request("GET", "/v1/keys", {}, None))
         self._bus_keys = read_key_set(_object(reply))
+
+
+def _passes(reply: Reply) -> bool:
+    """May the same be asked again soon? Not what a provider said (502, 504), but what a proxy says itself in front of a
+    bus that is being restarted; and not a caller's own mistake."""
+    of_the_bus = reply.content_type.partition(";")[0].strip().lower() == "application/problem+json"
+    return reply.status in (429, 500, 503) or (reply.status in (502, 504) and not of_the_bus)
 
 
 def new_message_id() -> MessageId:

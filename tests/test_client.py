@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +136,79 @@ def test_a_question_is_answered_through_the_bus(tmp_path: Path) -> None:
         client.close()
 
 
+def test_a_question_asked_again_under_its_id_has_its_first_answer(tmp_path: Path) -> None:
+    """The repeated manifest is signed at another moment, so the answer names the first one."""
+    asked = 0
+
+    def answer() -> Response:
+        nonlocal asked
+        asked += 1
+        return Response(json.dumps({"number": asked}), content_type="application/json")
+
+    ministry = Flask("ministry")
+    ministry.post("/in")(answer)
+    with serving(ministry) as partner, bus_world(tmp_path, partner_url=partner.url) as world, world.serving() as url:
+        first, other = str(uuid6.uuid7()), str(uuid6.uuid7())
+        later = AgencyClient(url, key_of(SENDING), system=SENDING, clock=lambda: utc_now() + timedelta(seconds=5))
+        with AgencyClient(url, key_of(SENDING), system=SENDING) as client, later:
+            answers = [
+                asker.call("population.lookup", "G99", {"id": "099199000001"}, message_id=first).body
+                for asker in (client, later, client)
+            ]
+            assert answers == [b'{"number": 1}'] * 3
+            client.call("population.lookup", "G99", {"id": "099199000001"}, message_id=other)
+
+            # Somebody between them who hands out the answer to another question, with either question's receipt.
+            real, taken = client._http.request, {}
+
+            def mixed(method: str, url: str, **facts: Any) -> Reply:
+                reply = real(method, url, **facts)
+                taken.setdefault("first", reply)
+                return replace(reply, headers=reply.headers | {"lgsp-receipt": taken["first"].headers["lgsp-receipt"]})
+
+            client._http.request = mixed  # type: ignore[method-assign]
+            client.call("population.lookup", "G99", {"id": "099199000001"}, message_id=first)
+            with pytest.raises(InvalidReply):
+                client.call("population.lookup", "G99", {"id": "099199000001"}, message_id=other)
+            client._http.request = lambda *_, **__: taken["first"]  # type: ignore[method-assign]
+            with pytest.raises(InvalidReply):
+                client.call("population.lookup", "G99", {"id": "099199000001"}, message_id=other)
+        assert asked == 2
+
+
 def test_a_lost_connection_is_tried_again_with_the_same_id(connect: MakeClient, world: World) -> None:
     client = connect(bus_url=f"http://127.0.0.1:{closed_port()}", attempts=3)
     with pytest.raises(ProviderUnavailable) as caught:
         client.send("dossier.transfer", [RECEIVER], GOOD, purpose=PURPOSE)
     assert caught.value.reason == "bus-unreachable"
+
+
+@pytest.mark.parametrize(
+    "status, kind, asked",
+    [
+        (500, "application/problem+json", 3),
+        (503, "application/problem+json", 3),
+        (502, "text/html", 3),
+        (504, "text/html; charset=utf-8", 3),
+        (502, "application/problem+json", 1),
+        (504, "application/problem+json", 1),
+        (400, "text/html", 1),
+    ],
+)
+def test_what_passes_is_asked_again_and_nothing_else(connect: MakeClient, status: int, kind: str, asked: int) -> None:
+    """The disk of the bus is full, its database fails over, the proxy before it finds no node."""
+    seen = []
+    front = Flask("front")
+
+    @front.post("/v1/exchange")
+    def fail() -> Response:
+        seen.append(request.headers["Lgsp-Manifest"])
+        return Response("{}", status, content_type=kind)
+
+    with serving(front) as server, pytest.raises(Problem):
+        connect(bus_url=server.url, attempts=3).send("dossier.transfer", [RECEIVER], GOOD, purpose=PURPOSE)
+    assert len(seen) == asked
+    assert len(set(seen)) == 1
 
 
 def _faking(world: World, change: Callable[[Any], Any]) -> Flask:
