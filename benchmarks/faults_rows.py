@@ -152,13 +152,16 @@ def _rabbitmq_blocked(scene: Scene) -> Outcome:
         return audit(stand, load)
 
 
-def _broker_line(break_it: Callable[[list[Line], Load], None], seconds: float, scene: Scene) -> Outcome:
-    """The network between the bus and the broker."""
+def _on_the_line(party: str, break_it: Callable[[list[Line], Load], None], seconds: float, scene: Scene) -> Outcome:
+    """The network between the bus and its brokers, or its store."""
+    servers = scene.servers
+    ports = [node.port for node in servers.rabbitmq.nodes] if party == "rabbitmq" else [servers.postgresql.port]
     with ExitStack() as stack:
-        lines = [Line([node.port]) for node in scene.servers.rabbitmq.nodes]
+        lines = [Line([port]) for port in ports]
         for line in lines:
             stack.callback(line.close)
-        stand = stack.enter_context(scene.stand(servers=scene.servers.variables(lines)))
+        over = {"brokers": lines} if party == "rabbitmq" else {"store": lines[0]}
+        stand = stack.enter_context(scene.stand(servers=servers.variables(**over)))
         with _under_load(scene, stand, seconds=seconds) as load:
             break_it(lines, load)
             for line in lines:
@@ -265,8 +268,6 @@ def _sqlite_disk_full(scene: Scene) -> Outcome:
 def _attachments_disk_full(scene: Scene) -> Outcome:
     """Every message brings a file of 40 KB; the home folder, where files go, is a small disk."""
     with small_disk(scene.folder, 64) as disk, scene.stand(home=disk.place / "home") as stand:
-        if scene.mode == EMBEDDED:  # the store stays well: only the folder of the files is full
-            raise Skipped("the same disk as the store's: see the row above")
         files = scene.folder / "files"
         files.mkdir()
         count = scene.messages // 2
@@ -366,7 +367,15 @@ def _poison_references(scene: Scene) -> Outcome:
         return audit(stand, load)
 
 
-_FOREIGN: Final = (b"\x00\xff", b"{}", b'{"delivery": "x"}', b'{"delivery": "-1"}', b'{"delivery": 1e400}', b"[" * 9999)
+_FOREIGN: Final = (
+    b'{"delivery": "999999999999"}',
+    b"\x00\xff",
+    b"{}",
+    b'{"delivery": "x"}',
+    b'{"delivery": "-1"}',
+    b'{"delivery": 1e400}',
+    b"[" * 9999,
+)
 
 
 # ── the table ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -441,12 +450,14 @@ ROWS: Final = (
     Row(name="rabbitmq-all-killed", title="RabbitMQ: SIGKILL of all three nodes", play=_rabbitmq_all_killed),
     Row(name="rabbitmq-restarted", title="RabbitMQ: each node stopped and started", play=_rabbitmq_restarted),
     Row(name="rabbitmq-blocked", title="RabbitMQ: memory alarm", play=_rabbitmq_blocked),
-    Row(name="broker-cut", title="network to RabbitMQ cut", play=partial(_broker_line, _cut, 12)),
-    Row(name="broker-stalled", title="network to RabbitMQ silent for 26 s", play=partial(_broker_line, _stall, 40)),
-    Row(
-        name="broker-reset",
-        title="network to RabbitMQ reset twice a second",
-        play=partial(_broker_line, _reset_often, 12),
+    *(
+        Row(name=f"{party}-{fault}", title=f"network to {title} {what}", play=partial(_on_the_line, party, do, seconds))
+        for party, title in (("rabbitmq", "RabbitMQ"), ("postgresql", "PostgreSQL"))
+        for fault, what, do, seconds in (
+            ("cut", "cut for 6 s", _cut, 12),
+            ("stalled", "silent for 26 s", _stall, 40),
+            ("reset", "reset twice a second for 6 s", _reset_often, 12),
+        )
     ),
     Row(name="postgresql-killed", title="PostgreSQL: SIGKILL, started again, twice", play=_postgresql_killed),
     Row(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -65,11 +65,12 @@ class Servers:
     def rabbitmq_urls(self) -> list[str]:
         return self._rabbitmq.urls if self._rabbitmq else []
 
-    def variables(self, lines: list[Line] | None = None) -> dict[str, str]:
-        """Settings of a bus with a fresh database; it reaches the broker over ``lines`` where there are some."""
-        ports = [line.port for line in lines] if lines else [node.port for node in self.rabbitmq.nodes]
+    def variables(self, *, brokers: Sequence[Line] = (), store: Line | None = None) -> dict[str, str]:
+        """Settings of a bus with a fresh database; it reaches brokers and store over these lines, where given."""
+        server = self.postgresql
+        ports = [line.port for line in brokers] or [node.port for node in self.rabbitmq.nodes]
         return {
-            "LGSP_STORE_URL": self.postgresql.url(self.postgresql.new_database()),
+            "LGSP_STORE_URL": server.url(server.new_database(), store.port if store else 0),
             "LGSP_BROKER_URL": ",".join(f"amqp://guest:guest@127.0.0.1:{port}/" for port in ports),
         }
 

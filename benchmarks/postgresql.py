@@ -56,9 +56,9 @@ class PostgresServer:
         """Of the postmaster, its children are the backends; 0 while it does not run."""
         return self._process.pid if self._process is not None and self.is_running else 0
 
-    def url(self, database: str) -> str:
-        """SQLAlchemy's address of a database."""
-        return f"postgresql+psycopg://lgsp:{self.password}@{self.address}/{database}"
+    def url(self, database: str, port: int = 0) -> str:
+        """SQLAlchemy's address of a database; ``port``: of a line that leads here."""
+        return f"postgresql+psycopg://lgsp:{self.password}@127.0.0.1:{port or self.port}/{database}"
 
     def new_database(self, template: str = "template1") -> str:
         """The name of a fresh database, a copy of ``template`` (which nobody may be connected to)."""
