@@ -30,6 +30,7 @@ from registry.directory import LiveDirectory
 from registry.store import RegistryStore
 from schemas.identifiers import SystemCode
 from schemas.moment import utc_now
+from schemas.problem import InternalFailure
 from security.evidence.checkpoint import Checkpoint, NoteKey
 from security.evidence.log import EvidenceLog
 from security.identity import Identification
@@ -120,7 +121,10 @@ def open_bus(
     role: str = "command",
 ) -> Bus:
     """The bus of an initialised home folder. ``apart`` is where transactions run, ``clock`` says which deliveries are
-    due, ``role`` is what the store is told of this process. Raises NotInitialised, StoreUnfit."""
+    due, ``role`` is what the store is told of this process. Raises NotInitialised, StoreUnfit,
+    InternalFailure(restore-incomplete)."""
+    if settings.restore_mark_path.exists():
+        raise InternalFailure("restore-incomplete")
     system = SystemCode(settings.system)
     try:
         ring = KeyRing(settings.ring_folder, system)

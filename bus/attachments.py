@@ -111,10 +111,15 @@ class Attachments:
         self._ledger.add_attachment(sha256, agency, length, utc_now())
 
     def _place(self, sha256: str) -> Path:
-        return self._folder / sha256[:2] / sha256
+        return place_of(self._folder, sha256)
 
     def _part(self, sha256: str, agency: AgencyCode) -> Path:
         return self._folder / "incoming" / f"{sha256}.{agency}"
+
+
+def place_of(folder: Path, sha256: str) -> Path:
+    """Where a whole file lies in the attachments' folder."""
+    return folder / sha256[:2] / sha256
 
 
 def _hold(file: BinaryIO, part: Path) -> None:

@@ -13,7 +13,7 @@ from bus.tables import delivery_id
 from registry.directory import LiveDirectory
 from registry.model import Pattern
 from schemas.moment import utc_now
-from schemas.problem import InternalFailure, Problem, ProviderUnavailable
+from schemas.problem import InternalFailure, NotFound, Problem, ProviderUnavailable
 
 
 class Calls:
@@ -43,6 +43,8 @@ class Calls:
         if stored is not None:
             return stored
         claim = self._ledger.claim_again(message_id, utc_now(), self._lease)
+        if claim is None and self._ledger.was_delivered(message_id):
+            raise NotFound("reply-erased")
         if claim is None:
             raise ProviderUnavailable("call-in-progress", retry_after_seconds=2)
         return self._deliver(claim)

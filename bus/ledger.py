@@ -928,6 +928,13 @@ class Ledger:
                         body=row.body,
                     )
 
+    def was_delivered(self, message_id: MessageId) -> bool:
+        """Has any receiver of this message got it?"""
+        query = select(literal(1)).select_from(deliveries.join(exchanges))
+        query = query.where(exchanges.c.message_id == message_id, deliveries.c.state == State.DELIVERED.value)
+        with self._store.reading() as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
     def reply_to(self, message_id: MessageId) -> StoredReply | None:
         """The stored answer of a request-reply call that was delivered."""
         with self._store.reading() as connection:

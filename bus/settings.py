@@ -119,6 +119,11 @@ class Settings:
         return self.home / "attachments"
 
     @property
+    def restore_mark_path(self) -> Path:
+        """Lies here from the beginning of a restore to its end: a home that has it holds no bus yet."""
+        return self.home / "restore-incomplete.json"
+
+    @property
     def wake_folder(self) -> Path:
         return self.home / "wake"
 

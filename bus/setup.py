@@ -7,6 +7,7 @@ from bus.store import open_store
 from bus.upgrading import Upgrade
 from schemas.identifiers import SystemCode
 from schemas.moment import utc_now
+from schemas.problem import InternalFailure
 from security.evidence.checkpoint import NoteKey
 from security.evidence.log import EvidenceLog
 from security.keys import KeyRing
@@ -16,8 +17,11 @@ from security.secrets import SecretBox
 def initialise(settings: Settings) -> None:
     """Make what is missing: signing keys, the evidence log's key, the master key of secrets, the store's tables.
 
-    Raises StoreUnfit when the tables may not be brought up to date while other nodes run.
+    Raises StoreUnfit when the tables may not be brought up to date while other nodes run, and
+    InternalFailure(restore-incomplete): what a restore has not brought yet is not missing.
     """
+    if settings.restore_mark_path.exists():
+        raise InternalFailure("restore-incomplete")
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.key_folder.mkdir(exist_ok=True, mode=0o700)
     KeyRing.open_or_create(settings.ring_folder, SystemCode(settings.system))

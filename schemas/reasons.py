@@ -1277,4 +1277,69 @@ REASONS: dict[str, Wording] = {
         "An XML document inside the answer has a DTD, which may harm its reader. Ask the partner to leave it out.",
         "Tài liệu XML nằm trong câu trả lời có DTD, có thể gây hại cho bên đọc. Hãy yêu cầu đối tác bỏ DTD.",
     ),
+    # Backups (security/sealed_stream.py, bus/backup/).
+    "backup-unreadable": Wording(
+        "This file is not a backup of the bus, or of a version that this program does not know.",
+        "Tệp này không phải bản sao lưu của trục, hoặc thuộc phiên bản mà chương trình này không biết.",
+    ),
+    "backup-key-wrong": Wording(
+        "The backup does not open: it was made for another key or passphrase.",
+        "Không mở được bản sao lưu: nó được tạo cho khoá hoặc cụm mật khẩu khác.",
+    ),
+    "backup-damaged": Wording(
+        "The backup is damaged or incomplete: it is not what was written. Nothing of it was used; take another copy.",
+        "Bản sao lưu bị hỏng hoặc thiếu: nội dung không đúng như đã ghi. Chưa dùng gì từ nó; hãy lấy bản khác.",
+    ),
+    "backup-passphrase-short": Wording(
+        "A backup's passphrase has at least {minimum} bytes. Choose a longer one.",
+        "Cụm mật khẩu của bản sao lưu có ít nhất {minimum} byte. Hãy chọn cụm dài hơn.",
+    ),
+    "backup-recipient-invalid": Wording(
+        "This is not the public key of a backup key. `lgsp key backup` prints one; copy the whole line.",
+        "Đây không phải khoá công khai của khoá sao lưu. Lệnh `lgsp key backup` in ra khoá này; hãy chép cả dòng.",
+    ),
+    "backup-tables-differ": Wording(
+        "The store's tables are at {found} and this program's at {expected}. Run `lgsp init`, then back up.",
+        "Bảng của kho ở phiên bản {found}, của chương trình ở {expected}. Hãy chạy `lgsp init` rồi sao lưu.",
+    ),
+    "backup-too-new": Wording(
+        "The backup was made by a newer program: its tables are at {found}. Install that version, then restore.",
+        "Bản sao lưu do chương trình mới hơn tạo: bảng ở phiên bản {found}. Hãy cài phiên bản đó rồi khôi phục.",
+    ),
+    "backup-evidence-broken": Wording(
+        "The backup opens, but its evidence log does not hold: {fault}. Nothing was restored; take another copy.",
+        "Mở được bản sao lưu nhưng nhật ký bằng chứng không hợp lệ: {fault}. Chưa khôi phục gì; hãy lấy bản khác.",
+    ),
+    "backup-other-log": Wording(
+        "The key of the backup's evidence log is not in the trust file: the backup is of another bus, or forged.",
+        "Khoá nhật ký bằng chứng của bản sao lưu không có trong tệp tin cậy: bản sao lưu của trục khác, hoặc giả mạo.",
+    ),
+    "backup-checkpoint-unknown": Wording(
+        "The checkpoint to compare with is not one of this backup's log, or its signature does not hold.",
+        "Điểm kiểm tra dùng để so sánh không thuộc nhật ký của bản sao lưu này, hoặc chữ ký không đúng.",
+    ),
+    "restore-setting-differs": Wording(
+        "The backup belongs to a bus with {variable}={value}. Set it so, then restore.",
+        "Bản sao lưu thuộc trục có {variable}={value}. Hãy đặt như vậy rồi khôi phục.",
+    ),
+    "restore-not-empty": Wording(
+        "There is something already: {held}. Restore into an empty home and store, or look at --force.",
+        "Ở đây đã có dữ liệu: {held}. Hãy khôi phục vào thư mục và kho trống, hoặc xem --force.",
+    ),
+    "restore-evidence-there": Wording(
+        "The store holds {size} evidence entries, which no restore replaces. Keep it under another name, then restore "
+        "into an empty store.",
+        "Kho đang có {size} mục bằng chứng, không lệnh khôi phục nào được ghi đè. Hãy giữ kho dưới tên khác rồi khôi "
+        "phục vào kho trống.",
+    ),
+    "restore-incomplete": Wording(
+        "A restore into this home did not come to its end, so there is no bus here yet. Run `lgsp restore FILE "
+        "--force` again with the same file.",
+        "Lần khôi phục vào thư mục này chưa hoàn tất nên chưa có trục ở đây. Hãy chạy lại `lgsp restore FILE --force` "
+        "với cùng tệp đó.",
+    ),
+    "reply-erased": Wording(
+        "This call was answered, and the answer has been erased here. Ask again under a new message id.",
+        "Yêu cầu này đã được trả lời nhưng câu trả lời đã bị xoá tại đây. Hãy hỏi lại với mã thông điệp mới.",
+    ),
 }

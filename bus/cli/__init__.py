@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import click
 
 from bus.settings import BadSetting, Settings, child_environment, load_settings, user_language
-from schemas.problem import Language, Problem, Refused
+from schemas.problem import InternalFailure, Language, Problem, Refused
 
 #: Exit code when the machine or the other side did not do its part.
 FAILED = 1
@@ -61,6 +61,8 @@ _COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "replay": ("bus.cli.replaying:replay", "List dead letters and send them again."),
         "process": ("bus.cli.processes:process", "Long flows: which there are, where each stands."),
         "evidence": ("bus.cli.proving:evidence", "Export and verify proof of what happened."),
+        "backup": ("bus.cli.backup:backup", "Write the whole bus into one sealed file, or check one."),
+        "restore": ("bus.cli.backup:restore", "Bring a bus back from a backup, and prove it."),
         "bench": ("bus.cli.bench:bench", "Measure the bus against its goals."),
     },
 }
@@ -251,6 +253,8 @@ def _has_keys(settings: Settings) -> bool:
 
 
 def _must_have_keys(settings: Settings) -> None:
+    if settings.restore_mark_path.exists():
+        raise InternalFailure("restore-incomplete")
     if not _has_keys(settings):
         fail(f"There is no bus in {settings.home} yet. Run `lgsp init` first, or name its folder with --home.")
 

@@ -126,7 +126,7 @@ def _findings(session: Session, *, full: bool) -> Iterator[tuple[str, Finding]]:
     settings = session.settings
     seen = {name: _made(check, settings) for name, check in _LOOSE_CHECKS.items()}
     yield from seen.items()
-    if "wrong" in (seen["keys"].state, seen["store"].state):
+    if "wrong" in (seen["keys"].state, seen["store"].state) or settings.restore_mark_path.exists():
         return
     from bus.cli.opened import opened_bus
 
@@ -147,6 +147,8 @@ def _made(check: Callable[[T], Finding], subject: T) -> Finding:
 def _home(settings: Settings) -> Finding:
     if not settings.home.is_dir():
         return wrong(f"{settings.home} is not there", "Run `lgsp init`, or name the right folder with --home.")
+    if settings.restore_mark_path.exists():
+        return wrong("a restore did not come to its end", "Run `lgsp restore FILE --force` again with the same file.")
     if settings.home.stat().st_mode & 0o022:
         return wrong("others may write into the home folder", f"chmod go-w {settings.home}")
     return well(str(settings.home.resolve()))

@@ -153,6 +153,31 @@ def operator_token(context: click.Context) -> None:
     click.echo(tokens.issue(SystemCode(settings.system), now=utc_now()))
 
 
+@key.command()
+@click.option("--out", required=True, type=_NEW, help="File to write, readable by you alone. Never overwritten.")
+@password_option
+def backup(out: Path, password_file: Path | None) -> None:
+    """Make a backup key, and print its public half: backups sealed for it open with OUT alone.
+
+    Make it on a machine that is not the bus, and keep OUT where a fire that takes the bus does not take it too: without
+    it the backups open for nobody.
+
+    \b
+    Example:
+      lgsp key backup --out backup.key > backup.pub
+      lgsp backup --out lgsp.backup --recipient backup.pub
+    """
+    from security.sealed_stream import BackupKey
+
+    made = BackupKey.generate()
+    try:
+        made.save(out, password=read_password(password_file))
+    except FileExistsError:
+        _refuse_to_overwrite()
+    click.echo(str(made.recipient))
+    click.echo(f"the key that opens backups is in {out}: keep two copies, neither of them on the bus", err=True)
+
+
 @key.group()
 def ca() -> None:
     """The sandbox's certificate authority. Its key lies unencrypted on disk: for trials, never in earnest."""

@@ -124,8 +124,13 @@ class NoteKey:
     @classmethod
     def load(cls, path: Path, name: str) -> NoteKey:
         """Raises OSError, Malformed(key-unreadable)."""
+        return cls.from_pem(path.read_bytes(), name)
+
+    @classmethod
+    def from_pem(cls, pem: bytes, name: str) -> NoteKey:
+        """Raises Malformed(key-unreadable)."""
         try:
-            private_key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+            private_key = serialization.load_pem_private_key(pem, password=None)
         except (ValueError, TypeError):
             raise Malformed("key-unreadable") from None
         if not isinstance(private_key, Ed25519PrivateKey):

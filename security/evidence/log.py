@@ -239,6 +239,17 @@ class EvidenceLog:
         sizes = self._sizes(connection)
         return sizes.get(_APPENDED, 0) != sizes.get(_SEALED, 0)
 
+    def head(self, connection: Connection) -> tuple[int, bytes]:
+        """Size and root of the tree over all leaves, sealed or not: what the next checkpoint would say."""
+        sizes = self._sizes(connection)
+        sealed, size = sizes.get(_SEALED, 0), sizes.get(_APPENDED, 0)
+        frontier = self._frontier(connection, sealed)
+        for leaf in connection.execute(_leaf_hashes, {"start": sealed, "end": size}).scalars():
+            frontier.append(bytes(leaf))
+        if frontier.size != size:
+            raise EvidenceDamaged("leaves are missing")
+        return size, frontier.root()
+
     def entry(self, connection: Connection, position: int) -> bytes | None:
         row = connection.execute(
             select(evidence_leaves.c.entry).where(evidence_leaves.c.position == position)
