@@ -43,11 +43,14 @@ class Calls:
         if stored is not None:
             return stored
         claim = self._ledger.claim_again(message_id, utc_now(), self._lease)
-        if claim is None and self._ledger.was_delivered(message_id):
-            raise NotFound("reply-erased")
-        if claim is None:
+        if claim is not None:
+            return self._deliver(claim)
+        if not self._ledger.was_delivered(message_id):
             raise ProviderUnavailable("call-in-progress", retry_after_seconds=2)
-        return self._deliver(claim)
+        stored = self._ledger.reply_to(message_id)  # the attempt may have ended between the two looks
+        if stored is None:
+            raise NotFound("reply-erased")
+        return stored
 
     def _deliver(self, claim: Claim) -> StoredReply:
         system = self._directory.current().system(claim.system)

@@ -216,9 +216,9 @@ def rows_of(batch: bytes, columns: int) -> list[list[Any]]:
     try:
         rows: list[list[Any]] = orjson.loads(batch[4 : 4 + length])
         at = 4 + length
+        if type(rows) is not list or any(type(row) is not list or len(row) != columns for row in rows):
+            raise ValueError("another shape")
         for row in rows:
-            if len(row) != columns:
-                raise ValueError("another number of columns")
             for place, value in enumerate(row):
                 if type(value) is list:
                     row[place] = batch[at : at + value[0]]

@@ -309,7 +309,7 @@ def make_due_again(connection: Connection) -> None:
 
 def delivery_states(connection: Connection) -> dict[str, int]:
     counted = select(deliveries.c.state, func.count()).group_by(deliveries.c.state)
-    return dict(connection.execute(counted).tuples().all())
+    return dict(connection.execute(counted).all())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
