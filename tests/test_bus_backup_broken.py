@@ -166,6 +166,7 @@ FORGERIES: dict[str, tuple[Callable[[Forged], object], dict[str, Any], bool]] = 
     "a revision that is a path": (lambda _part: None, {"revision": "../../x"}, True),
     "a body changed": (set_cell("payloads", "body", b'{"title": "khac"}'), {}, False),
     "a manifest changed": (set_cell("exchanges", "manifest", "e30.e30.e30"), {}, False),
+    "a manifest that is none": (set_cell("exchanges", "manifest", "x"), {}, False),
     "a message under another number": (set_cell("exchanges", "id", 10**6), {}, False),
     "a tile changed": (
         in_table("evidence_tiles", lambda part: part.rows.append([0] * 2 + [bytes(8192)])), {}, False,

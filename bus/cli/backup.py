@@ -13,6 +13,7 @@ import click
 
 from bus.cli import FAILED, REFUSED, Session, fail, without_password
 from bus.cli.keys import read_password
+from bus.cli.proving import in_words_of_witness
 from bus.cli.terminal import local, print_json, printable, session_of, span
 from schemas.moment import from_wire, to_wire
 from schemas.problem import Language
@@ -40,23 +41,14 @@ _BACK = {
     "vi": "Trục đã được khôi phục, bằng chứng hợp lệ.",
 }
 _MISSING = {
-    "en": "{count} attachments that the store speaks of are missing or damaged:",
-    "vi": "Thiếu hoặc hỏng {count} tệp đính kèm mà kho có ghi:",
-}
-_LOST = {
-    "en": "{count} entries came after this backup: the checkpoint of size {size} has them, the backup has not. What "
-    "they stand for is lost here; its senders hold the receipts and may send it again.",
-    "vi": "Có {count} mục bằng chứng sau bản sao lưu này: điểm kiểm tra cỡ {size} có, bản sao lưu không có. Dữ liệu "
-    "tương ứng đã mất tại đây; bên gửi giữ biên nhận và có thể gửi lại.",
-}
-_NOTHING_LOST = {
-    "en": "The checkpoint of size {size} is part of this log: nothing that it witnesses is lost.",
-    "vi": "Điểm kiểm tra cỡ {size} thuộc nhật ký này: không mất gì trong phạm vi nó chứng kiến.",
+    "en": "Attachments that the store speaks of and that are missing or damaged: {count}",
+    "vi": "Số tệp đính kèm mà kho có ghi nhưng thiếu hoặc hỏng: {count}",
 }
 _UNDERWAY = {
-    "en": "{count} deliveries were under way and are due again: their receivers may get them a second time, under the "
+    "en": "Under way at that moment, and due again: {count}. Their receivers may get them a second time, under the "
     "same idempotency key.",
-    "vi": "{count} lượt chuyển đang dở dang sẽ được gửi lại: bên nhận có thể nhận lần hai với cùng khoá chống trùng.",
+    "vi": "Đang chuyển dở tại thời điểm đó và sẽ được gửi lại: {count}. Bên nhận có thể nhận lần hai với cùng khoá "
+    "chống trùng.",
 }
 
 key_option = click.option("--key", "key_file", type=_EXISTING, help="The backup key (`lgsp key backup` made it).")
@@ -343,8 +335,7 @@ def _tell_missing(language: Language, missing: Sequence[str], count: int) -> Non
 
 def _tell_witnessed(language: Language, witnessed: Witnessed | None) -> None:
     if witnessed is not None:
-        words = _LOST if witnessed.missing else _NOTHING_LOST
-        click.echo(words[language].format(count=witnessed.missing, size=witnessed.size))
+        click.echo(in_words_of_witness(witnessed.size, witnessed.missing, language))
 
 
 def _witness_document(witnessed: Witnessed | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from bus.cli.terminal import local, print_json, printable, session_of
 from schemas.identifiers import MessageId
 from schemas.moment import from_wire
 from schemas.problem import Language
+from security.evidence.checkpoint import verify_checkpoint
 from security.verifier import MAX_FILE_BYTES, Refuted, Trust, Verdict, verify_file, verify_receipt
 
 _EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -25,6 +27,16 @@ _NO = {"en": "NO: the evidence does not hold.", "vi": "SAI: bằng chứng khôn
 _RETOLD = {
     "en": "What is written beside the receipt is not what was signed.",
     "vi": "Nội dung ghi kèm biên nhận không phải nội dung đã ký.",
+}
+_LOST = {
+    "en": "Lost: entries that the checkpoint of size {size} has and that came after this moment: {count}. What they "
+    "stand for is not here; its senders hold the receipts and may send it again.",
+    "vi": "Đã mất: các mục bằng chứng mà điểm kiểm tra cỡ {size} có, sau thời điểm này: {count}. Dữ liệu tương ứng "
+    "không có ở đây; bên gửi giữ biên nhận và có thể gửi lại.",
+}
+_NOTHING_LOST = {
+    "en": "The checkpoint of size {size} is part of this log: nothing that it witnesses is lost.",
+    "vi": "Điểm kiểm tra cỡ {size} thuộc nhật ký này: không mất gì trong phạm vi nó chứng kiến.",
 }
 
 
@@ -102,27 +114,56 @@ def verify(context: click.Context, file: Path, trust_file: Path | None, body_fil
 
 
 @evidence.command("log-verify")
+@click.option(
+    "--checkpoint",
+    type=_EXISTING,
+    help="The newest checkpoint that a member or witness holds: is all that it saw still here?",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_context
-def log_verify(context: click.Context, as_json: bool) -> None:
-    """Recompute the whole evidence log: every entry, tile, root and signature. Reads all of it."""
+def log_verify(context: click.Context, checkpoint: Path | None, as_json: bool) -> None:
+    """Recompute the whole evidence log: every entry, tile, root and signature. Reads all of it.
+
+    With --checkpoint also: how much of the log that others saw is not here any more, after a restore to an earlier
+    moment. Exit code 1 for a fault, or when the log that they saw is another one; what is lost is told, and no fault.
+    """
     from bus.cli.opened import opened_bus
 
-    with opened_bus(session_of(context)) as bus, bus.store.reading() as connection:
+    session = session_of(context)
+    with opened_bus(session) as bus, bus.store.reading() as connection:
         audit = bus.log.verify_all(connection)
+        faults, seen = list(audit.faults), None
+        if checkpoint is not None:
+            note = _read(checkpoint).decode("utf-8", "replace")
+            seen = verify_checkpoint(note, bus.log.origin, bus.log.verifier)
+            if seen.size <= audit.leaves and not faults and bus.log.root_at(connection, seen.size) != seen.root:
+                faults.append(f"checkpoint {seen.size} that was kept: its root is not that of the entries here")
+    missing = max(0, seen.size - audit.leaves) if seen else 0
     if as_json:
-        print_json({"leaves": audit.leaves, "checkpoints": audit.checkpoints, "faults": audit.faults})
+        told = {"leaves": audit.leaves, "checkpoints": audit.checkpoints, "faults": faults}
+        print_json({**told, "witnessed": {"size": seen.size, "missing": missing}} if seen else told)
     else:
         click.echo(f"{audit.leaves} entries, {audit.checkpoints} checkpoints, {audit.tiles} tiles")
-        for fault in audit.faults:
-            click.echo(f"  ✗ {fault}")
-        click.echo(
-            f"{len(audit.faults)} faults. Stop the bus, keep the store as it is, and compare it with a backup."
-            if audit.faults
-            else "The log is whole."
-        )
-    if audit.faults:
+        _tell_log(faults)
+        if seen is not None and not faults:
+            click.echo(in_words_of_witness(seen.size, missing, session.language))
+    if faults:
         raise click.exceptions.Exit(FAILED)
+
+
+def _tell_log(faults: Sequence[str]) -> None:
+    for fault in faults:
+        click.echo(f"  ✗ {fault}")
+    click.echo(
+        f"{len(faults)} faults. Stop the bus, keep the store as it is, and compare it with a backup."
+        if faults
+        else "The log is whole."
+    )
+
+
+def in_words_of_witness(size: int, missing: int, language: Language) -> str:
+    """What a checkpoint that somebody kept says of the log here: its first ``size`` entries are here, or not all."""
+    return (_LOST if missing else _NOTHING_LOST)[language].format(count=missing, size=size)
 
 
 def _own_trust(session: Session) -> bytes:

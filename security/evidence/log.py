@@ -241,14 +241,24 @@ class EvidenceLog:
 
     def head(self, connection: Connection) -> tuple[int, bytes]:
         """Size and root of the tree over all leaves, sealed or not: what the next checkpoint would say."""
+        size = self.size(connection)
+        return size, self.root_at(connection, size)
+
+    def root_at(self, connection: Connection, size: int) -> bytes:
+        """The root over the first ``size`` leaves; reads a few tiles, and the leaves that no checkpoint covers yet.
+
+        Raises ValueError where there are not so many.
+        """
         sizes = self._sizes(connection)
-        sealed, size = sizes.get(_SEALED, 0), sizes.get(_APPENDED, 0)
-        frontier = self._frontier(connection, sealed)
-        for leaf in connection.execute(_leaf_hashes, {"start": sealed, "end": size}).scalars():
+        if size > sizes.get(_APPENDED, 0):
+            raise ValueError("the log has fewer leaves")
+        start = min(size, sizes.get(_SEALED, 0))
+        frontier = self._frontier(connection, start)
+        for leaf in connection.execute(_leaf_hashes, {"start": start, "end": size}).scalars():
             frontier.append(bytes(leaf))
         if frontier.size != size:
             raise EvidenceDamaged("leaves are missing")
-        return size, frontier.root()
+        return frontier.root()
 
     def entry(self, connection: Connection, position: int) -> bytes | None:
         row = connection.execute(
