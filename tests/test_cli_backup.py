@@ -15,6 +15,7 @@ from bus.bundles import trust_of
 from bus.cli import lgsp
 from bus.logs import no_logs
 from schemas.moment import utc_now
+from security.evidence.checkpoint import NoteKey, sign_checkpoint
 from security.sealed_stream import Passphrase
 from tests.backed_up import PAPER, live, provider, take, upload
 from tests.bus_world import World, bus_world
@@ -185,3 +186,34 @@ def test_the_commands_know_an_incomplete_home(run: Run, world: World, tmp_path: 
         refused = run(*words, input="a long enough phrase\n" * 2)
         assert (refused.exit_code, "did not come to its end" in refused.stderr) == (1, True), words
     assert "a restore did not come to its end" in run("doctor").stdout
+
+
+def test_a_log_that_is_shorter_than_others_saw_says_by_how_much(
+    run: Run, world: World, keys: tuple[Path, str], tmp_path: Path
+) -> None:
+    """As after a restore to an earlier moment, by whichever means."""
+    live(world)
+    early, file, note = world.bus.seal_evidence(utc_now()), tmp_path / "b", tmp_path / "note"
+    take(world, world.signed())
+    run("backup", "--out", file, "--recipient", keys[1])
+    take(world, world.signed())
+    late = world.bus.seal_evidence(utc_now())
+    assert early is not None
+    assert late is not None
+    new = tmp_path / "new"
+    assert run("restore", file, "--key", keys[0], home=new).exit_code == 0
+
+    def looked_at(text: str) -> tuple[int, Any]:
+        note.write_text(text)
+        said = run("evidence", "log-verify", "--checkpoint", note, "--json", home=new)
+        return said.exit_code, json.loads(said.stdout)["witnessed"]["missing"] if said.exit_code == 0 else None
+
+    assert looked_at(early.note) == (0, 0)
+    assert looked_at(late.note) == (0, 1)
+    said = run("evidence", "log-verify", "--checkpoint", note, home=new, language="vi_VN.UTF-8")
+    assert f"cỡ {late.size} có, sau thời điểm này: 1." in said.stdout
+    # A log that they saw and that is another one: the last entry, which no checkpoint here covers, included.
+    key = NoteKey.load(world.settings.log_key_path, world.settings.log_origin)
+    for size in (early.size, late.size - 1):
+        assert looked_at(sign_checkpoint(key.name, size, bytes(32), key).note)[0] == 1
+    assert looked_at(early.note.replace("\n", "\nx", 1))[0] == 2
