@@ -42,6 +42,8 @@ class RabbitNode:
     mapper: subprocess.Popen[bytes] | None = None
     #: None while it is down.
     node: Running | None = None
+    #: Of the management interface, 0 without it.
+    management_port: int = 0
 
     @property
     def url(self) -> str:
@@ -50,6 +52,10 @@ class RabbitNode:
     @property
     def name(self) -> str:
         return self.environment["RABBITMQ_NODENAME"]
+
+    @property
+    def management_url(self) -> str:
+        return f"http://guest:guest@127.0.0.1:{self.management_port}/"
 
     @property
     def pids(self) -> list[int]:
@@ -139,11 +145,12 @@ class RabbitCluster:
         return {queue["name"]: queue for queue in json.loads(said)}
 
 
-def start_rabbitmq(directory: Path, *, ready_within_seconds: float = 60.0) -> RabbitNode:
-    """A node with its data below ``directory``. Raises RabbitMissing, or RuntimeError when it does not come up."""
+def start_rabbitmq(directory: Path, *, management: bool = False, ready_within_seconds: float = 60.0) -> RabbitNode:
+    """A node with its data below ``directory``, on request with its HTTP interface for operators. Raises
+    RabbitMissing, or RuntimeError when it does not come up."""
     ensure_installed()
     mapper, mapper_port = _start_mapper()
-    node = _node(directory, directory, mapper_port, f"lgsp{secrets.token_hex(4)}@localhost")
+    node = _node(directory, directory, mapper_port, f"lgsp{secrets.token_hex(4)}@localhost", management=management)
     node.mapper = mapper
     try:
         node.start(ready_within_seconds=ready_within_seconds)
@@ -176,7 +183,15 @@ def _start_mapper() -> tuple[subprocess.Popen[bytes], int]:
     return subprocess.Popen(["epmd", "-port", str(port), "-address", "127.0.0.1"], stdin=subprocess.DEVNULL), port
 
 
-def _node(directory: Path, cookie_folder: Path, mapper_port: int, name: str, peers: Sequence[str] = ()) -> RabbitNode:
+def _node(
+    directory: Path,
+    cookie_folder: Path,
+    mapper_port: int,
+    name: str,
+    peers: Sequence[str] = (),
+    *,
+    management: bool = False,
+) -> RabbitNode:
     """A node that is not started yet."""
     directory.mkdir(parents=True, exist_ok=True)
     port, distribution_port = free_port(), free_port()
@@ -195,13 +210,16 @@ def _node(directory: Path, cookie_folder: Path, mapper_port: int, name: str, pee
         "RABBITMQ_CONFIG_FILE": str(directory / "rabbitmq"),
         "RABBITMQ_CONF_ENV_FILE": str(directory / "none"),
     }
+    management_port = free_port() if management else 0
     lines = ["disk_free_limit.absolute = 50MB"]
+    if management:
+        lines += ["management.tcp.ip = 127.0.0.1", f"management.tcp.port = {management_port}"]
     if peers:
         lines.append("cluster_formation.peer_discovery_backend = classic_config")
         lines += [f"cluster_formation.classic_config.nodes.{number} = {peer}" for number, peer in enumerate(peers, 1)]
-    (directory / "plugins").write_text("[].\n")
+    (directory / "plugins").write_text("[rabbitmq_management].\n" if management else "[].\n")
     (directory / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
-    return RabbitNode(port=port, environment=environment, directory=directory)
+    return RabbitNode(port=port, environment=environment, directory=directory, management_port=management_port)
 
 
 def ensure_installed() -> None:

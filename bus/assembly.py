@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from bus.attachments import Attachments
 from bus.bulkheads import Bulkheads
@@ -24,7 +24,7 @@ from bus.records import Settlement
 from bus.settings import Settings
 from bus.store import Apart, Store, call_here, must_fit, newest_revision, open_engine, open_store
 from bus.wake import WakeSender
-from connectors.base import Connector, Receiver
+from connectors.base import Connector, Mailboxes, Receiver
 from connectors.table import build_connectors, build_receivers
 from registry.directory import LiveDirectory
 from registry.store import RegistryStore
@@ -76,6 +76,8 @@ class Bus:
     calls: Calls
     inbox: Inbox
     wake: WakeSender
+    #: Where members consume from the broker; None without one.
+    mailboxes: ClosingMailboxes | None
     connectors: dict[str, Connector]
     receivers: Mapping[str, Receiver]
     #: The opened secret of a name, None when there is none.
@@ -110,8 +112,26 @@ class Bus:
         self.cluster.stop()
         for connector in self.connectors.values():
             connector.close()
+        if self.mailboxes is not None:
+            self.mailboxes.close()
         self.wake.close()
         self.store.close()
+
+
+class ClosingMailboxes(Mailboxes, Protocol):
+    """Mailboxes with a connection to let go of."""
+
+    def close(self) -> None: ...
+
+
+def open_mailboxes(settings: Settings) -> ClosingMailboxes | None:
+    """Nothing is connected before the first letter."""
+    if not settings.broker_urls:
+        return None
+    # pika is for those who need it.
+    from bus.broker.rabbitmq import RabbitMailboxes
+
+    return RabbitMailboxes(settings.broker_urls, authority_file=settings.broker_authority)
 
 
 def open_bus(
@@ -168,7 +188,8 @@ def open_bus(
         probe_seconds=settings.lease_seconds,
     )
     connector_secrets = ConnectorSecrets(registry, secrets)
-    connectors = dict(build_connectors(secrets=connector_secrets))
+    mailboxes = open_mailboxes(settings)
+    connectors = dict(build_connectors(secrets=connector_secrets, mailboxes=mailboxes))
     reply_lease = lease_for_reply(settings.request_reply_timeout_seconds)
     intake = Intake(
         identification=identification,
@@ -217,6 +238,7 @@ def open_bus(
         calls=calls,
         inbox=inbox,
         wake=wake,
+        mailboxes=mailboxes,
         connectors=connectors,
         receivers=build_receivers(),
         connector_secrets=connector_secrets,

@@ -24,7 +24,7 @@ from connectors.base import Connector, Reply
 from registry.contract import kind_of
 from registry.directory import Directory, LiveDirectory
 from registry.dossier_view import DossierFact, Heard
-from registry.model import Endpoint, Pattern, RetryPolicy
+from registry.model import DeliveryMode, Endpoint, Pattern, RetryPolicy
 from schemas.identifiers import MessageId
 from schemas.message import Direction, Manifest, Means, Translation, sha256_hex
 from schemas.moment import utc_now
@@ -145,9 +145,11 @@ class Delivery:
 
     def _endpoint(self, directory: Directory, claim: Claim) -> Endpoint:
         system = directory.system(claim.system)
-        if system is None or system.suspended or system.endpoint is None:
+        if system is None or system.suspended:
             raise ProviderUnavailable("receiver-not-connected")
-        endpoint = system.endpoint
+        endpoint = _MAILBOX if system.mode is DeliveryMode.AMQP else system.endpoint
+        if endpoint is None:
+            raise ProviderUnavailable("receiver-not-connected")
         if endpoint.connector not in self._connectors:
             raise ProviderUnavailable("connector-missing")
         # A call must end before its lease does, or another process would start the same delivery beside it.
@@ -253,6 +255,8 @@ def _origin(original: StoredReply) -> Translation:
     )
 
 
+#: How a system in mode amqp is delivered to, whatever address it has besides.
+_MAILBOX = Endpoint(connector="amqp", url="")
 #: Time kept at the end of a lease for writing the settlement.
 _MARGIN_SECONDS = 2.0
 

@@ -16,7 +16,6 @@ from bus.bulkheads import Bulkheads
 from bus.logs import get_logger
 from bus.records import Claim, Settlement
 from registry.directory import LiveDirectory
-from registry.model import DeliveryMode
 from schemas.identifiers import SystemCode
 from schemas.moment import utc_now
 
@@ -140,7 +139,7 @@ class Relay:
         places: dict[SystemCode, int] = {}
         for code, due_at in self._broker.systems_due(now):
             system = directory.system(code)
-            if due_at > now or free <= 0 or system is None or system.mode is not DeliveryMode.PUSH:
+            if due_at > now or free <= 0 or system is None or not system.mode.is_delivered:
                 continue
             number = min(self._bulkheads.free_places(code, system.concurrency), free)
             if number > 0:

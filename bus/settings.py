@@ -34,6 +34,9 @@ class Settings:
         str, "RabbitMQ nodes, comma-separated amqp:// or amqps:// addresses; empty: the store itself is the queue"
     ] = ""
     broker_authority: Annotated[str, "file with the certificates that the broker's are signed by (amqps)"] = ""
+    broker_management: Annotated[
+        str, "RabbitMQ's management interface, http:// or https://user:password@host:port, for `lgsp broker`"
+    ] = ""
     public_url: Annotated[str, "address under which members reach this bus"] = "http://127.0.0.1:8080"
     host: Annotated[str, "address to listen on"] = "127.0.0.1"
     port: Annotated[int, "port to listen on"] = 8080

@@ -32,6 +32,7 @@ def parcel_for(claim: Claim, directory: Directory, signer: SignerSource) -> Parc
         body=claim.body,
         receiver=claim.receiver,
         traceparent=claim.traceparent,
+        system=directory.system(claim.system),
         attempt=claim.attempt,
         call=service.provider.call if service is not None and service.provider is not None else None,
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from registry.model import Endpoint, HttpCall, SoapCall
+from registry.model import Endpoint, HttpCall, SoapCall, System
 from schemas.identifiers import AgencyCode, DossierCode, MessageId, ServiceCode, SystemCode
 from schemas.message import Manifest, Receipt
 from schemas.problem import Problem
@@ -29,6 +29,8 @@ class Parcel:
     body: bytes
     receiver: AgencyCode
     traceparent: str
+    #: The receiver's system as the registry knows it; None where a tool or a test has no registry.
+    system: System | None = None
     #: 1 for the first try.
     attempt: int = 1
     #: The provider's operation, where the service was registered from its WSDL or OpenAPI.
@@ -90,6 +92,38 @@ class RemembersSecrets(Protocol):
     one (a test, a tool) it remembers in memory only."""
 
     def remember_in(self, secrets: SecretStore) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """Something for a queue at the broker. ``body`` and ``headers`` hold nothing that the broker may not read."""
+
+    #: The queue's owner.
+    mailbox: SystemCode
+    message_id: MessageId
+    body: bytes
+    content_type: str
+    headers: Mapping[str, str]
+
+
+class Mailboxes(Protocol):
+    """Queues of members at the broker. Safe under threads."""
+
+    def put(self, letter: Letter, timeout_seconds: float) -> None:
+        """Put it into its mailbox, which is made if it is missing. Returns after the broker has it on its disks.
+
+        Raises ProviderUnavailable (``mailbox-full``, ``mailbox-unreachable``), ProviderTimeout. Then it may be there
+        nevertheless: a letter may come twice, and has the same message id both times.
+        """
+        ...
+
+
+@runtime_checkable
+class UsesMailboxes(Protocol):
+    """A connector that puts parcels into mailboxes. It gets them once, before the first parcel, where the bus has a
+    broker; without them it delivers nothing."""
+
+    def put_into(self, mailboxes: Mailboxes) -> None: ...
 
 
 # ---- A partner calls us

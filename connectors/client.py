@@ -416,15 +416,11 @@ class AgencyClient:
         except (KeyError, TypeError, ValueError, binascii.Error):
             raise InvalidReply("bus-answer-not-readable") from None
         try:
-            manifest = Manifest.from_claims(read_json(_signed_payload(manifest_jws)))
-            self._check_receipt(receipt_jws, manifest, _signed_payload_sha256(manifest_jws))
-            right = manifest.body_sha256 == sha256_hex(body)
+            manifest = self.checked_manifest(manifest_jws, receipt_jws, body)
         except (Refused, InvalidReply) as problem:
             # A pinned key set that the bus has outgrown says nothing about this message: tell the operator instead.
             if problem.reason == "key-unknown":
                 raise
-            right = False
-        if not right:
             self._settle(delivery_id, "nack", {"reason": "receipt-not-of-this-message"})
             return None
         return InboxDelivery(
@@ -437,6 +433,23 @@ class AgencyClient:
             lease_until=lease_until,
             _client=self,
         )
+
+    def checked_manifest(self, manifest_jws: str, receipt_jws: str, body: bytes) -> Manifest:
+        """The manifest of a message that came from the bus, if the bus's receipt covers it and it covers this body.
+
+        A manifest over a translated body is the bus's own and leads back to the one that the receipt covers. Raises a
+        Refused or InvalidReply: ``key-unknown`` when the bus has keys that are not known here.
+        """
+        manifest = Manifest.from_claims(read_json(_signed_payload(manifest_jws)))
+        covered = _signed_payload_sha256(manifest_jws)
+        if manifest.translated is not None:
+            # By the time of its making: a message may have waited for days.
+            self._with_bus_keys(lambda find_key: verify_manifest(manifest_jws, _Keys(find_key), manifest.issued_at))
+            covered = manifest.translated.manifest_sha256
+        self._check_receipt(receipt_jws, manifest, covered)
+        if manifest.body_sha256 != sha256_hex(body):
+            raise InvalidReply("receipt-not-of-this-message")
+        return manifest
 
     def _settle(self, delivery_id: str, verdict: str, document: Mapping[str, Any] | None) -> None:
         target = f"/v1/inbox/{quote(delivery_id, safe='')}/{verdict}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 
-from connectors.base import Connector, Receiver, RemembersSecrets, SecretStore
+from connectors.amqp import AmqpConnector
+from connectors.base import Connector, Mailboxes, Receiver, RemembersSecrets, SecretStore, UsesMailboxes
 from connectors.business_registry import BusinessRegistryConnector
 from connectors.civil_status import CivilStatusConnector, CivilStatusReceiver
 from connectors.criminal_record import CriminalRecordConnector, CriminalRecordReceiver
@@ -38,6 +39,7 @@ ENTRY_POINT_GROUP = "lgsp.connectors"
 CONNECTORS: dict[str, ConnectorFactory] = {
     "rest": RestConnector,
     "soap": SoapConnector,
+    "amqp": AmqpConnector,
     "national_portal": NationalPortalConnector,
     "national_portal_2025": NationalPortal2025Connector,
     "result_store": ResultStoreConnector,
@@ -77,10 +79,10 @@ def build_receivers() -> Mapping[str, Receiver]:
 
 
 def build_connectors(
-    settings: HttpSettings | None = None, secrets: SecretStore | None = None
+    settings: HttpSettings | None = None, secrets: SecretStore | None = None, mailboxes: Mailboxes | None = None
 ) -> Mapping[str, Connector]:
     """Every connector of this installation by name, sharing one HTTP client; ``secrets`` for those whose partners
-    change theirs.
+    change theirs, ``mailboxes`` for those who deliver by the broker.
 
     A package cannot take the name of a connector that ships with the bus: what ``rest`` means is not for a dependency
     to change. Raises ValueError then, so that the process does not start.
@@ -95,4 +97,6 @@ def build_connectors(
     for connector in connectors.values():
         if secrets is not None and isinstance(connector, RemembersSecrets):
             connector.remember_in(secrets)
+        if mailboxes is not None and isinstance(connector, UsesMailboxes):
+            connector.put_into(mailboxes)
     return connectors

@@ -217,6 +217,8 @@ def _system_faults(directory: Directory) -> Iterator[FieldError]:
             yield _error(system, "code", "names no registered agency")
         if system.mode is DeliveryMode.PUSH and system.endpoint is None and not system.sends_only:
             yield _error(system, "endpoint", "is needed in mode push")
+        if system.mode is DeliveryMode.AMQP and not system.certificates and not system.sends_only:
+            yield _error(system, "certificates", "are needed in mode amqp: what lies in the queue is sealed for one")
         for place, held in enumerate(system.certificates):
             if keys[held.key_id] > 1:
                 yield _error(

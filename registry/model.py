@@ -40,10 +40,17 @@ class Stage(StrEnum):
 
 
 class DeliveryMode(StrEnum):
-    """How a system gets its messages: the bus calls it (push), or it fetches them (inbox)."""
+    """How a system gets its messages: the bus calls it (push), it fetches them from the bus (inbox), or it takes them,
+    sealed, from a queue of its own at the broker (amqp)."""
 
     PUSH = "push"
     INBOX = "inbox"
+    AMQP = "amqp"
+
+    @property
+    def is_delivered(self) -> bool:
+        """Does the bus bring what is due, rather than wait until it is fetched?"""
+        return self is not DeliveryMode.INBOX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

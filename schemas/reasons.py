@@ -1342,4 +1342,36 @@ REASONS: dict[str, Wording] = {
         "This call was answered, and the answer has been erased here. Ask again under a new message id.",
         "Yêu cầu này đã được trả lời nhưng câu trả lời đã bị xoá tại đây. Hãy hỏi lại với mã thông điệp mới.",
     ),
+    # Mailboxes at the broker (connectors/amqp.py, bus/broker/rabbitmq.py).
+    "mailbox-full": Wording(
+        "The receiver's mailbox at the broker takes no more; messages wait until the receiver consumes.",
+        "Hộp thư của bên nhận trên hàng đợi đã đầy; thông điệp chờ đến khi bên nhận lấy bớt.",
+    ),
+    "mailbox-unreachable": Wording(
+        "The receiver's mailbox cannot be reached: the broker is away, or this node has none. Messages wait.",
+        "Chưa tới được hộp thư của bên nhận: hàng đợi ngừng, hoặc nút này không có hàng đợi. Thông điệp chờ.",
+    ),
+    "broker-login-refused": Wording(
+        "RabbitMQ's management interface does not accept the login. Check LGSP_BROKER_MANAGEMENT; its user needs the "
+        "tag administrator.",
+        "Giao diện quản trị RabbitMQ không chấp nhận đăng nhập. Hãy kiểm tra LGSP_BROKER_MANAGEMENT; tài khoản cần "
+        "nhãn administrator.",
+    ),
+    "sealing-key-missing": Wording(
+        "The receiver has no valid certificate to seal for; messages wait until it registers one.",
+        "Bên nhận không có chứng thư còn hiệu lực để mã hóa; thông điệp chờ đến khi đăng ký chứng thư mới.",
+    ),
+    "mail-too-large": Wording(
+        "The manifest is too large for a mailbox at the broker. Name fewer attachments or receivers.",
+        "Bản kê quá lớn so với hộp thư trên hàng đợi. Hãy giảm số tệp đính kèm hoặc số nơi nhận.",
+    ),
+    "sealed-unreadable": Wording(
+        "The sealed document cannot be opened: it is damaged, or is no such document.",
+        "Không mở được tài liệu mã hóa: tài liệu hỏng hoặc không đúng loại.",
+    ),
+    "sealed-for-another-key": Wording(
+        "The document is sealed for a key that is not here. Keep the keys of earlier certificates until the mailbox is "
+        "empty.",
+        "Tài liệu được mã hóa cho khóa khác. Hãy giữ khóa của chứng thư cũ đến khi lấy hết hộp thư.",
+    ),
 }

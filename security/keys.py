@@ -44,6 +44,8 @@ MAX_RSA_BITS = 4096
 NEW_RSA_BITS = 3072
 #: RSASSA-PSS as PS256 fixes it (RFC 7518, section 3.5): MGF1 with SHA-256 and a salt of exactly 32 bytes.
 PSS = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=32)
+#: RSA-OAEP-256 (RFC 7518, section 4.3).
+OAEP = padding.OAEP(mgf=padding.MGF1(hashes.SHA256()), algorithm=hashes.SHA256(), label=None)
 #: How long a new key of the bus signs before its certificate ends.
 RING_KEY_DAYS = 730
 
@@ -187,6 +189,18 @@ class SigningKey:
     def with_certificate(self, certificate_pem: str) -> SigningKey:
         """The same key under another certificate."""
         return SigningKey(self._private_key, certificate_pem)
+
+    def agree(self, peer: ec.EllipticCurvePublicKey) -> bytes:
+        """What this key and ``peer``'s owner alone know (ECDH). Raises ValueError for a key of another kind."""
+        if not isinstance(self._private_key, ec.EllipticCurvePrivateKey):
+            raise ValueError("not a key that agrees on others")
+        return self._private_key.exchange(ec.ECDH(), peer)
+
+    def unwrap(self, wrapped: bytes) -> bytes:
+        """What was encrypted for this key (RSA-OAEP with SHA-256). Raises ValueError."""
+        if not isinstance(self._private_key, rsa.RSAPrivateKey):
+            raise ValueError("not a key that decrypts")
+        return self._private_key.decrypt(wrapped, OAEP)
 
     @property
     def public_key(self) -> PublicKey:

@@ -473,7 +473,7 @@ def test_what_was_on_its_way_when_the_connection_was_lost_is_sent_again_soon(
 def _end_connections(desk: Desk) -> None:
     """As a cut cable does: the socket ends, and nobody said good-bye."""
     link = desk.broker._link  # type: ignore[attr-defined]
-    link._connection._transport._sock.shutdown(socket.SHUT_RDWR)
+    link._kept.current._transport._sock.shutdown(socket.SHUT_RDWR)
 
 
 def _put(node: RabbitNode, document: dict[str, str]) -> None:

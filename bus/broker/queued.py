@@ -29,7 +29,6 @@ from bus.logs import get_logger
 from bus.records import Claim, Reference, Settlement
 from bus.wake import WakeListener
 from registry.directory import LiveDirectory
-from registry.model import DeliveryMode
 from schemas.identifiers import SystemCode
 from schemas.moment import utc_now
 
@@ -185,7 +184,7 @@ class QueuedBroker:
     def _send_due(self, confirmed: Sequence[Reference]) -> int:
         """Note what has arrived, send what is due; returns how many were sent."""
         now = utc_now()
-        systems = self._push_systems()
+        systems = self._served_systems()
         self._hold(systems)
         limits = {} if self._must_pause() else self._due(systems, now)
         if not confirmed and not limits:
@@ -222,14 +221,14 @@ class QueuedBroker:
             if due_at <= now and system in systems
         }
 
-    def _push_systems(self) -> Mapping[SystemCode, int]:
+    def _served_systems(self) -> Mapping[SystemCode, int]:
         """The systems that are delivered to, with the most deliveries that may be open at each."""
         directory = self._directory.current()
         if self._systems_of[0] != directory.revision:
             pushed = {
                 system.code: system.concurrency
                 for system in directory.systems.values()
-                if system.mode is DeliveryMode.PUSH and not system.suspended
+                if system.mode.is_delivered and not system.suspended
             }
             self._systems_of = (directory.revision, pushed)
         return self._systems_of[1]

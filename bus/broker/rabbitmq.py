@@ -1,9 +1,11 @@
-"""RabbitMQ: one durable quorum queue for each receiving system, references in it, and the only use of pika.
+"""RabbitMQ: one durable quorum queue of references for each receiving system, mailboxes of members, and the bus's only
+use of pika.
 
 ::
 
     lgsp.deliver.<system>    quorum queue, at most DELIVERY_LIMIT returns of one reference, then:
     lgsp.dead                exchange and quorum queue of references that killed whoever took them
+    lgsp.member.<system>     mailbox of a member that consumes by AMQP itself, see RabbitMailboxes
 
     message: {"delivery": "3145728"}, persistent, mandatory, headers {"traceparent": "00-…"}
 
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import json
 import random
+import secrets
 import ssl
 import threading
 import time
@@ -32,9 +35,12 @@ from pika.channel import Channel
 from pika.exceptions import AMQPError
 from pika.spec import Basic, BasicProperties
 
+from bus.broker.names import MAILBOX_PREFIX, dead_mailbox_name, mailbox_arguments, mailbox_name
 from bus.logs import get_logger
 from bus.records import Reference
+from connectors.base import Letter
 from schemas.identifiers import SystemCode
+from schemas.problem import ProviderTimeout, ProviderUnavailable
 
 log = get_logger()
 
@@ -72,6 +78,121 @@ class Received:
     _generation: int
 
 
+class KeptConnection:
+    """A connection that is made again whenever it is lost, with a thread of its own that runs its loop.
+
+    ``on_open`` is called on that thread with each new connection, ``on_lost`` when it has ended or could not be made.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        on_open: Callable[[SelectConnection], None],
+        on_lost: Callable[[], None],
+        authority_file: str = "",
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        """``urls``: the nodes of the cluster, tried in turn; ``authority_file``: who signed their certificates."""
+        if not urls:
+            raise ValueError("a broker has an address")
+        self._parameters = [_parameters(url, authority_file) for url in urls]
+        self._on_open_then = on_open
+        self._on_lost = on_lost
+        self._random = random
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="rabbitmq", daemon=True)
+        self._opened = 0
+        #: Of the thread that owns it.
+        self.current: SelectConnection | None = None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing.set()
+        self.in_loop(self._end)
+        self._thread.join(10)
+
+    @property
+    def is_closing(self) -> bool:
+        return self._closing.is_set()
+
+    def in_loop(self, function: Callable[[], None]) -> bool:
+        """Run on the thread of the connection; False when there is no connection."""
+        connection = self.current
+        if connection is None:
+            return False
+        with suppress(Exception):  # the loop has just ended: as if there were none
+            connection.ioloop.add_callback_threadsafe(function)
+            return True
+        return False
+
+    def begin_anew(self, error: BaseException) -> None:
+        """The broker closed a channel for what it takes as a mistake: end the whole connection, and make another."""
+        if self._closing.is_set() or self.current is None or not self.current.is_open:
+            return
+        log.warning("broker.channel_closed", reason=type(error).__name__)
+        self.current.close()
+
+    def _run(self) -> None:
+        pause = _FIRST_PAUSE_SECONDS
+        turn = int(self._random() * len(self._parameters))
+        while not self._closing.is_set():
+            opened_before = self._opened
+            try:
+                self._connect(self._parameters[turn % len(self._parameters)])
+            except Exception:
+                log.exception("broker.failed")
+            turn += 1
+            if self._opened > opened_before:
+                pause = _FIRST_PAUSE_SECONDS
+            self._closing.wait(pause * (0.5 + self._random()))
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    def _connect(self, parameters: pika.ConnectionParameters) -> None:
+        """One connection from its beginning to its end."""
+        connection = SelectConnection(
+            parameters,
+            on_open_callback=self._on_open,
+            on_open_error_callback=self._on_refused,
+            on_close_callback=self._on_closed,
+        )
+        self.current = connection
+        try:
+            connection.ioloop.start()
+        finally:
+            self.current = None
+            self._on_lost()
+            with suppress(Exception):
+                connection.ioloop.close()
+
+    def _on_open(self, connection: SelectConnection) -> None:
+        if self._closing.is_set():
+            connection.close()
+            return
+        self._opened += 1
+        self._on_open_then(connection)
+
+    def _end(self) -> None:
+        connection = self.current
+        if connection is None:
+            return
+        if connection.is_open:
+            connection.close()
+        else:
+            connection.ioloop.stop()
+
+    def _on_refused(self, connection: SelectConnection, error: BaseException) -> None:
+        log.warning("broker.unreachable", reason=type(error).__name__)
+        connection.ioloop.stop()
+
+    def _on_closed(self, connection: SelectConnection, error: BaseException) -> None:
+        if not self._closing.is_set():
+            log.warning("broker.lost", reason=type(error).__name__)
+        connection.ioloop.stop()
+
+
 class RabbitLink:
     """The connection of one process to the broker. Thread-safe; opened by `start`, ended by `close`."""
 
@@ -84,16 +205,12 @@ class RabbitLink:
         random: Callable[[], float] = random.random,
     ) -> None:
         """``urls``: the nodes of the cluster, tried in turn; ``authority_file``: who signed their certificates."""
-        if not urls:
-            raise ValueError("a broker has an address")
-        self._parameters = [_parameters(url, authority_file) for url in urls]
+        self._kept = KeptConnection(
+            urls, on_open=self._on_open, on_lost=self._lose, authority_file=authority_file, random=random
+        )
         self._on_change = on_change
-        self._random = random
         self._mutex = threading.Lock()
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="rabbitmq", daemon=True)
         # Of the thread that owns the connection:
-        self._connection: SelectConnection | None = None
         self._publishing: Channel | None = None
         self._consuming: Channel | None = None
         self._generation = 0
@@ -112,13 +229,11 @@ class RabbitLink:
         self._unconfirmed_count = 0
 
     def start(self) -> None:
-        self._thread.start()
+        self._kept.start()
 
     def close(self) -> None:
         """End the connection; what was taken and not acknowledged goes back to its queue."""
-        self._closing.set()
-        self._in_loop(self._end)
-        self._thread.join(10)
+        self._kept.close()
 
     # ── for any thread ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -145,7 +260,7 @@ class RabbitLink:
         `failed`; a connection that ends just now may take some with it of which nothing is said."""
         with self._mutex:
             self._unconfirmed_count += len(references)
-        if not self._in_loop(lambda: self._publish(references)):
+        if not self._kept.in_loop(lambda: self._publish(references)):
             self._fail(references)
 
     def confirmed(self) -> list[Reference]:
@@ -173,7 +288,7 @@ class RabbitLink:
             if prefetch == self._wanted:
                 return
             self._wanted = dict(prefetch)
-        self._in_loop(self._follow_wishes)
+        self._kept.in_loop(self._follow_wishes)
 
     def received(self) -> dict[SystemCode, int]:
         """How many references lie here for each system."""
@@ -206,11 +321,11 @@ class RabbitLink:
     def acknowledge(self, references: Sequence[Received]) -> None:
         """They are done: the queue may forget them."""
         if references:
-            self._in_loop(lambda: self._acknowledge(references))
+            self._kept.in_loop(lambda: self._acknowledge(references))
 
     def look_at(self, systems: Sequence[SystemCode]) -> None:
         """Ask how many references lie ready in these queues; the answers turn up in `depths`."""
-        self._in_loop(lambda: self._look_at(systems))
+        self._kept.in_loop(lambda: self._look_at(systems))
 
     def depths(self) -> dict[SystemCode, int]:
         """The answers to `look_at` since the last call."""
@@ -218,72 +333,9 @@ class RabbitLink:
             depths, self._depths = self._depths, {}
         return depths
 
-    def _in_loop(self, function: Callable[[], None]) -> bool:
-        """Run on the thread of the connection; False when there is no connection."""
-        connection = self._connection
-        if connection is None:
-            return False
-        with suppress(Exception):  # the loop has just ended: as if there were none
-            connection.ioloop.add_callback_threadsafe(function)
-            return True
-        return False
-
     # ── the connection's own thread ───────────────────────────────────────────────────────────────────────────────
 
-    def _run(self) -> None:
-        pause = _FIRST_PAUSE_SECONDS
-        turn = int(self._random() * len(self._parameters))
-        while not self._closing.is_set():
-            opened_before = self._generation
-            try:
-                self._connect(self._parameters[turn % len(self._parameters)])
-            except Exception:
-                log.exception("broker.failed")
-            turn += 1
-            if self._generation > opened_before:
-                pause = _FIRST_PAUSE_SECONDS
-            self._closing.wait(pause * (0.5 + self._random()))
-            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
-
-    def _connect(self, parameters: pika.ConnectionParameters) -> None:
-        """One connection from its beginning to its end."""
-        connection = SelectConnection(
-            parameters,
-            on_open_callback=self._on_open,
-            on_open_error_callback=self._on_refused,
-            on_close_callback=self._on_closed,
-        )
-        self._connection = connection
-        try:
-            connection.ioloop.start()
-        finally:
-            self._connection = None
-            self._lose()
-            with suppress(Exception):
-                connection.ioloop.close()
-
-    def _end(self) -> None:
-        connection = self._connection
-        if connection is None:
-            return
-        if connection.is_open:
-            connection.close()
-        else:
-            connection.ioloop.stop()
-
-    def _on_refused(self, connection: SelectConnection, error: BaseException) -> None:
-        log.warning("broker.unreachable", reason=type(error).__name__)
-        connection.ioloop.stop()
-
-    def _on_closed(self, connection: SelectConnection, error: BaseException) -> None:
-        if not self._closing.is_set():
-            log.warning("broker.lost", reason=type(error).__name__)
-        connection.ioloop.stop()
-
     def _on_open(self, connection: SelectConnection) -> None:
-        if self._closing.is_set():
-            connection.close()
-            return
         connection.add_on_connection_blocked_callback(lambda *_: self._set_blocked(True))
         connection.add_on_connection_unblocked_callback(lambda *_: self._set_blocked(False))
         connection.channel(on_open_callback=self._on_publishing_channel)
@@ -291,7 +343,7 @@ class RabbitLink:
     def _on_publishing_channel(self, channel: Channel) -> None:
         self._publishing = channel
         self._next_tag = 1
-        channel.add_on_close_callback(self._on_channel_closed)
+        channel.add_on_close_callback(lambda _channel, error: self._kept.begin_anew(error))
         channel.add_on_return_callback(self._on_returned)
         channel.confirm_delivery(self._on_confirmed)
         channel.exchange_declare(DEAD, exchange_type="fanout", durable=True)
@@ -299,12 +351,12 @@ class RabbitLink:
         channel.queue_bind(DEAD, DEAD, callback=self._on_ready_to_publish)
 
     def _on_ready_to_publish(self, _frame: Any) -> None:
-        if self._connection is not None:
-            self._connection.channel(on_open_callback=self._on_consuming_channel)
+        if self._kept.current is not None:
+            self._kept.current.channel(on_open_callback=self._on_consuming_channel)
 
     def _on_consuming_channel(self, channel: Channel) -> None:
         self._consuming = channel
-        channel.add_on_close_callback(self._on_channel_closed)
+        channel.add_on_close_callback(lambda _channel, error: self._kept.begin_anew(error))
         channel.add_on_cancel_callback(self._on_cancelled)
         with self._mutex:
             self._generation += 1
@@ -312,13 +364,6 @@ class RabbitLink:
         log.info("broker.connected")
         self._follow_wishes()
         self._on_change()
-
-    def _on_channel_closed(self, channel: Channel, error: BaseException) -> None:
-        """The broker closes a channel for what it takes as a mistake: begin anew, whole."""
-        if self._closing.is_set() or self._connection is None or not self._connection.is_open:
-            return
-        log.warning("broker.channel_closed", reason=type(error).__name__)
-        self._connection.close()
 
     def _lose(self) -> None:
         self._publishing = self._consuming = None
@@ -470,6 +515,149 @@ def _delivery_in(body: bytes) -> int | None:
         return None
     is_number = isinstance(named, str) and named.isascii() and named.isdigit() and len(named) <= _MOST_DIGITS
     return int(named) if is_number else None
+
+
+class RabbitMailboxes:
+    """See :class:`connectors.base.Mailboxes`: a queue ``lgsp.member.<system>`` for each member that consumes by AMQP.
+
+    ::
+
+        lgsp.member.<system>         at most MAILBOX_BYTES, then it takes no more (nothing is dropped, nothing expires)
+        lgsp.member.<system>.dead    what its consumer returned RETURN_LIMIT times
+
+    A connection of its own, made at the first letter. Letters that come while others are on their way go out together,
+    and their confirmations come back together.
+    """
+
+    def __init__(self, urls: Sequence[str], *, authority_file: str = "") -> None:
+        self._kept = KeptConnection(urls, on_open=self._on_open, on_lost=self._lose, authority_file=authority_file)
+        self._mutex = threading.Lock()
+        self._started = False
+        #: Handed over and not published yet.
+        self._waiting: deque[_OnItsWay] = deque()
+        # Of the thread that owns the connection:
+        self._channel: Channel | None = None
+        self._declared: set[SystemCode] = set()
+        self._unconfirmed: dict[int, _OnItsWay] = {}
+        self._next_tag = 1
+
+    def put(self, letter: Letter, timeout_seconds: float) -> None:
+        """See :class:`connectors.base.Mailboxes`."""
+        sent = _OnItsWay(letter)
+        with self._mutex:
+            if not self._started:
+                self._started = True
+                self._kept.start()
+            self._waiting.append(sent)
+            first = len(self._waiting) == 1
+        if first:  # whoever came first has asked the thread to look, for all that come until it does
+            self._kept.in_loop(self._publish)
+        if not sent.ended.wait(timeout_seconds):
+            sent.given_up = True
+            with self._mutex, suppress(ValueError):  # not one more kept for each try while the broker is away
+                self._waiting.remove(sent)
+            # Until there is a connection nothing can have gone out.
+            raise (
+                ProviderTimeout("mailbox-unreachable") if sent.published else ProviderUnavailable("mailbox-unreachable")
+            )
+        if sent.reason:
+            raise ProviderUnavailable(sent.reason)
+
+    def close(self) -> None:
+        with self._mutex:
+            started, self._started = self._started, True
+        if started:
+            self._kept.close()
+            self._lose()
+
+    def _on_open(self, connection: SelectConnection) -> None:
+        connection.channel(on_open_callback=self._on_channel)
+
+    def _on_channel(self, channel: Channel) -> None:
+        channel.add_on_close_callback(lambda _channel, error: self._kept.begin_anew(error))
+        channel.add_on_return_callback(self._on_returned)
+        channel.confirm_delivery(self._on_confirmed, callback=lambda _frame: self._begin(channel))
+
+    def _begin(self, channel: Channel) -> None:
+        self._channel = channel
+        self._next_tag = 1
+        self._publish()
+
+    def _publish(self) -> None:
+        channel = self._channel
+        if channel is None or not channel.is_open:
+            return
+        with self._mutex:
+            letters, self._waiting = list(self._waiting), deque()
+        for sent in letters:
+            if sent.given_up:
+                continue
+            letter = sent.letter
+            self._declare(channel, letter.mailbox)
+            properties = BasicProperties(
+                content_type=letter.content_type,
+                delivery_mode=2,
+                message_id=str(letter.message_id),
+                correlation_id=sent.number,
+                headers=dict(letter.headers),
+            )
+            self._unconfirmed[self._next_tag] = sent
+            self._next_tag += 1
+            sent.published = True
+            channel.basic_publish("", mailbox_name(letter.mailbox), letter.body, properties, mandatory=True)
+
+    def _declare(self, channel: Channel, system: SystemCode) -> None:
+        if system in self._declared:
+            return
+        self._declared.add(system)
+        channel.queue_declare(dead_mailbox_name(system), durable=True, arguments={"x-queue-type": "quorum"})
+        channel.queue_declare(mailbox_name(system), durable=True, arguments=mailbox_arguments(system))
+
+    def _on_confirmed(self, frame: Any) -> None:
+        method, last = frame.method, frame.method.delivery_tag
+        tags = [tag for tag in self._unconfirmed if tag <= last] if method.multiple else [last]
+        reason = "" if isinstance(method, Basic.Ack) else "mailbox-full"
+        for tag in tags:
+            sent = self._unconfirmed.pop(tag, None)
+            if sent is not None:
+                sent.end(reason)
+
+    def _on_returned(self, _channel: Channel, method: Any, properties: BasicProperties, _body: bytes) -> None:
+        """Somebody deleted the mailbox: it is declared before the next letter. A return comes before its confirmation,
+        which must then count for nothing."""
+        self._declared = {system for system in self._declared if mailbox_name(system) != method.routing_key}
+        for tag, sent in list(self._unconfirmed.items()):
+            if sent.number == properties.correlation_id:
+                del self._unconfirmed[tag]
+                sent.end("mailbox-unreachable")
+        log.warning("mailbox.missing", system=method.routing_key.removeprefix(MAILBOX_PREFIX))
+
+    def _lose(self) -> None:
+        """What was on its way may or may not have arrived. What was not yet, waits for the next connection."""
+        self._channel = None
+        self._declared.clear()
+        lost, self._unconfirmed = list(self._unconfirmed.values()), {}
+        for sent in lost:
+            sent.end("mailbox-unreachable")
+
+
+class _OnItsWay:
+    """One letter between its sender and the confirmation."""
+
+    __slots__ = ("ended", "given_up", "letter", "number", "published", "reason")
+
+    def __init__(self, letter: Letter) -> None:
+        self.letter = letter
+        #: Tells this letter from an earlier try of the same message.
+        self.number = secrets.token_hex(8)
+        self.ended = threading.Event()
+        self.reason = ""
+        self.published = False
+        self.given_up = False
+
+    def end(self, reason: str) -> None:
+        self.reason = reason
+        self.ended.set()
 
 
 def _parameters(url: str, authority_file: str) -> pika.ConnectionParameters:
