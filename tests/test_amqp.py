@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +26,7 @@ from benchmarks.rabbitmq import RabbitMissing, RabbitNode, start_rabbitmq
 from bus.broker.names import dead_mailbox_name, mailbox_name
 from bus.broker.rabbitmq import RabbitMailboxes
 from bus.cli import lgsp
+from bus.settings import child_environment
 from connectors.amqp import AmqpConnector, letter_of, sealing_key
 from connectors.amqp_client import Mailbox, MailboxMessage
 from connectors.base import Letter, Parcel
@@ -369,6 +372,32 @@ def test_mode_amqp_needs_a_certificate_and_answers_no_questions(tmp_path: Path) 
         with world.serving() as url:
             answer = post(url, world.signed({}, service="population.lookup", receivers=["G99"], purpose=""))
         assert answer.json["reason"] == "receiver-cannot-reply"
+
+
+@pytest.mark.service
+def test_the_delivery_process_itself_fills_the_mailbox(world: World, rabbitmq: RabbitNode) -> None:
+    """Under gevent, as `lgsp work` runs."""
+    granted(world, rabbitmq, RECEIVING)
+    sent = [world.signed(service="dossier.note", purpose="") for _ in range(20)]
+    with world.serving() as url, client_of(world, url) as client:
+        for message in sent:
+            post(url, message)
+        work = subprocess.Popen(
+            [sys.executable, "-m", "bus.work"],
+            env=child_environment(world.settings),
+            cwd=Path(__file__).resolve().parent.parent,
+            stdout=subprocess.DEVNULL,
+        )
+        try:
+            with Mailbox(rabbitmq.url, client, [key_of(RECEIVING)]) as mailbox:
+                got = fetched(mailbox, len(sent))
+                for message_ in got:
+                    message_.ack()
+        finally:
+            work.terminate()
+            assert work.wait(20) == 0
+        assert {each.manifest.message_id for each in got} == {each.manifest.message_id for each in sent}
+        assert all(state_of(world, message) == ("delivered", 1) for message in sent)
 
 
 class Gate:
