@@ -67,7 +67,8 @@ bench: ## measure; results under bench-results/
 lock: ## write requirements/*.txt anew from pyproject.toml (needs uv); ARGS=--upgrade takes newer releases
 	@command -v $(UV) >/dev/null || { echo "lgsp-bus: make lock needs uv (pip install uv), or name it: make lock UV=/path/to/uv" >&2; exit 1; }
 	$(WHEELS) pyproject.toml requirements/build.in -o requirements/run.txt
-	$(WHEELS) -c requirements/run.txt --extra dev pyproject.toml requirements/build.in -o requirements/dev.txt
+	$(WHEELS) -c requirements/run.txt --extra trace pyproject.toml requirements/build.in -o requirements/trace.txt
+	$(WHEELS) -c requirements/trace.txt --extra dev --extra trace pyproject.toml requirements/build.in -o requirements/dev.txt
 	$(WHEELS) -c requirements/dev.txt --extra bench pyproject.toml requirements/build.in -o requirements/bench.txt
 	$(COMPILE) --no-deps requirements/source.in -o requirements/source.txt
 

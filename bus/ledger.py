@@ -124,6 +124,8 @@ class Ledger:
         self._on_due = on_due
         self._commits: GroupCommit[LedgerWork] = GroupCommit(self._write, of_all=(StoreUnreachable, OutcomeUnknown))
         self._statements = _Statements(store.engine.dialect)
+        #: How long the latest group took, until the next one counts it: no transaction knows its own flush.
+        self._commit_took: timedelta | None = None
 
     # ── step 5: record ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -155,10 +157,12 @@ class Ledger:
         return first
 
     def _write(self, works: Sequence[LedgerWork]) -> Sequence[Any]:
+        started = time.perf_counter()
         try:
             group = self._store.write(self._write_in, works)
         except OutcomeUnknown as unknown:
             group = self._find_out(works, unknown.result)
+        self._commit_took = timedelta(seconds=time.perf_counter() - started)
         if any(isinstance(work, NewExchange) and work.lease_until is None for work in works):
             self._on_due()
         return group.answers(len(works))
@@ -439,6 +443,10 @@ class Ledger:
                     totals[_OUTCOMES[work.state], ""] += 1
                     totals["deliver_ms", _bucket(work.finished_at - work.started_at)] += 1
                     totals["deliver_us", ""] += _microseconds(work.finished_at - work.started_at)
+        if totals and (took := self._commit_took) is not None:
+            self._commit_took = None
+            totals["commit_ms", _bucket(took)] += 1
+            totals["commit_us", ""] += _microseconds(took)
         # In one order everywhere: two nodes that add to the same totals never wait for each other in a circle.
         self._statements.add_count.many(
             group.connection,

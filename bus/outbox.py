@@ -54,6 +54,8 @@ class Relay:
         self._settled: list[Settlement] = []
         self._in_flight: set[tuple[int, int]] = set()
         self._stopping = threading.Event()
+        #: When the latest turn ended well, by time.monotonic.
+        self.turned_at = time.monotonic()
 
     def settle(self, settlement: Settlement) -> None:
         """Note how a claim ended; it is written in the next turn, or its lease runs out and it happens again."""
@@ -83,6 +85,7 @@ class Relay:
             begun = time.monotonic()
             try:
                 done = self._turn()
+                self.turned_at = time.monotonic()
             except Exception:
                 log.exception("relay.failed")
                 time.sleep(_REST_SECONDS)

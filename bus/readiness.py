@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from bus.assembly import Bus
+from bus.broker import BrokerStanding
+from bus.broker.nodes import look_at_nodes
 from bus.logs import get_logger
+from bus.worker import WorkStanding
 
 log = get_logger()
 
@@ -17,6 +20,8 @@ log = get_logger()
 LEAST_FREE_BYTES = 256 * 1024 * 1024
 #: The sealer runs every second (``checkpoint_seconds``); entries that wait this long say that no `lgsp work` runs.
 LONGEST_UNSEALED = timedelta(seconds=60)
+#: A turn of the relay takes milliseconds, and a second when the store is away. Seconds.
+LONGEST_TURN = 60.0
 
 
 #: One byte that all processes of one program share, those that it forks too.
@@ -48,8 +53,12 @@ def readiness(
     *,
     least_free_bytes: int = LEAST_FREE_BYTES,
     longest_unsealed: timedelta = LONGEST_UNSEALED,
+    work: WorkStanding | None = None,
 ) -> list[Check]:
-    """All checks, each made even when another fails. Costs a handful of look-ups, whatever the bus holds."""
+    """All checks, each made even when another fails. Costs a handful of look-ups, whatever the bus holds.
+
+    ``work`` is how this process delivers, if it does.
+    """
     looks: dict[str, Callable[[], str]] = {
         "store": lambda: _store(bus),
         "registry": lambda: _registry(bus),
@@ -58,7 +67,14 @@ def readiness(
         "checkpoint": lambda: _checkpoint(bus, now, longest_unsealed),
         "ending": lambda: "this process was told to end: send to another" if is_ending() else "",
     }
-    return [_look(name, look) for name, look in looks.items()]
+    if work is not None:
+        looks["relay"] = lambda: _relay(work)
+        if (broker := work.broker) is not None:
+            looks["broker"] = lambda: _broker(broker)
+    checks = [_look(name, look) for name, look in looks.items()]
+    if work is None and bus.settings.broker_urls:
+        checks.append(_broker_from_afar(bus))
+    return checks
 
 
 def _look(name: str, look: Callable[[], str]) -> Check:
@@ -99,3 +115,22 @@ def _checkpoint(bus: Bus, now: datetime, longest_unsealed: timedelta) -> str:
     if standing.waiting_since is None or now - standing.waiting_since <= longest_unsealed:
         return ""
     return f"{standing.size - standing.sealed} entries wait to be sealed: is `lgsp work` running?"
+
+
+def _broker(standing: BrokerStanding) -> str:
+    if not standing.connected:
+        return "not connected: what is due waits in the outbox; look at RabbitMQ and LGSP_BROKER_URL"
+    return "paused by the broker: give its nodes memory and disk" if standing.blocked else ""
+
+
+def _broker_from_afar(bus: Bus) -> Check:
+    """For a process that only accepts. It says what it sees and stays ready: what it takes waits safely in the outbox,
+    and to send callers away because a queue behind it rests would turn a delay into an outage."""
+    lost = [seen.node for seen in look_at_nodes(bus.settings.broker_urls) if not seen.reachable]
+    why = f"{len(lost)} of {len(bus.settings.broker_urls)} nodes cannot be reached: deliveries may wait" if lost else ""
+    return Check(name="broker", ok=True, why=why)
+
+
+def _relay(work: WorkStanding) -> str:
+    ago = work.turned_seconds_ago
+    return "" if ago <= LONGEST_TURN else f"no turn for {ago:.0f} s: does the store answer? If it does, restart it"

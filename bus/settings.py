@@ -1,6 +1,7 @@
 """Configuration enters here, once, as one frozen object; nothing else in the project reads the environment.
 
 Sources, later ones win: the defaults below, the TOML file named by ``LGSP_CONFIG``, the environment (``LGSP_<NAME>``).
+``LGSP_<NAME>_FILE`` names a file that holds the value, for secrets that a store of secrets lays down as files.
 A bad value stops the start with the variable's name and what was expected.
 """
 
@@ -8,9 +9,11 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -44,6 +47,8 @@ class Settings:
         "exchange,soap,partners,registry,docs,operations"
     )
     serve_processes: Annotated[int, "web processes of `lgsp serve`"] = 2
+    work_host: Annotated[str, "address on which `lgsp work` tells how it is"] = "127.0.0.1"
+    work_port: Annotated[int, "its port for /healthz, /readyz and /metrics; 0: none"] = 0
     sandbox_port: Annotated[int, "port of `lgsp sandbox`"] = 8090
 
     clock_skew_seconds: Annotated[int, "how far a manifest's time may be from ours"] = 300
@@ -51,6 +56,10 @@ class Settings:
     max_body_bytes: Annotated[int, "most bytes of a payload"] = 2 * 1024 * 1024
     max_attachment_bytes: Annotated[int, "most bytes of an attachment"] = 512 * 1024 * 1024
     read_timeout_seconds: Annotated[int, "a caller silent for this long in mid-request is cut off"] = 30
+    trusted_proxies: Annotated[
+        str, "TLS proxies whose word on a caller's client certificate counts: addresses or networks, comma-separated"
+    ] = ""
+    client_certificate_header: Annotated[str, "the header in which they say it (RFC 9440)"] = "Client-Cert"
 
     import_hosts: Annotated[
         str, "where `lgsp registry import` may fetch WSDL and OpenAPI documents: `host` or `host:port`, comma-separated"
@@ -139,6 +148,10 @@ class Settings:
         return tuple(url.strip() for url in self.broker_url.split(",") if url.strip())
 
     @property
+    def trusted_proxy_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        return tuple(ip_network(part.strip()) for part in self.trusted_proxies.split(",") if part.strip())
+
+    @property
     def process_names(self) -> tuple[str, ...]:
         return tuple(name.strip() for name in self.processes.split(",") if name.strip())
 
@@ -147,16 +160,24 @@ class Settings:
         return Path(self.process_folder) if self.process_folder else None
 
     def to_environment(self) -> dict[str, str]:
-        """The variables that give another process these settings."""
-        return {
-            variable_name(name): str(getattr(self, name))
-            for name, origin in self.origins.items()
-            if origin != "default"
-        }
+        """The variables that give another process these settings. What came from a file of its own stays there."""
+        variables: dict[str, str] = {}
+        for name, origin in self.origins.items():
+            variable, _, path = origin.partition("=")
+            if variable == file_variable_name(name):
+                variables[variable] = path
+            elif origin != "default":
+                variables[variable_name(name)] = str(getattr(self, name))
+        return variables
 
 
 def variable_name(setting: str) -> str:
     return f"LGSP_{setting.upper()}"
+
+
+def file_variable_name(setting: str) -> str:
+    """The variable that names the file that holds the setting's value."""
+    return f"{variable_name(setting)}_FILE"
 
 
 def load_settings(
@@ -179,9 +200,15 @@ def load_settings(
         values[name] = _convert(f"{name} in {file}", value, hints[name])
         origins[name] = f"file {file}"
     for name in names:
-        if (text := environ.get(variable_name(name))) is not None:
-            values[name] = _convert(variable_name(name), text, hints[name])
-            origins[name] = variable_name(name)
+        variable, file_variable = variable_name(name), file_variable_name(name)
+        if (text := environ.get(variable)) is not None:
+            values[name] = _convert(variable, text, hints[name])
+            origins[name] = variable
+        if (path := environ.get(file_variable)) is not None:
+            if text is not None:
+                raise BadSetting(f"{variable} and {file_variable} are both there: which one counts?")
+            values[name] = _convert(file_variable, _read_value(file_variable, path), hints[name])
+            origins[name] = f"{file_variable}={path}"
     for name, value in (overrides or {}).items():
         if value is not None:
             values[name] = _convert(name, value, hints[name])
@@ -200,7 +227,10 @@ def setting_meanings() -> dict[str, str]:
 
 def child_environment(settings: Settings) -> dict[str, str]:
     """The environment for a process of ours started by this one: what we got, and what the command line changed."""
-    return {**os.environ, **settings.to_environment()}
+    said = settings.to_environment()
+    # A value and a file for the same setting would contradict each other.
+    decided = {form(name) for name in settings.origins for form in (variable_name, file_variable_name)}
+    return {name: value for name, value in os.environ.items() if name not in decided} | said
 
 
 def user_language(environ: Mapping[str, str] | None = None) -> Literal["vi", "en"]:
@@ -215,6 +245,15 @@ def _read_file(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadSetting(f"the settings file {path} cannot be read: {error}") from error
+
+
+def _read_value(variable: str, path: str) -> str:
+    """A file with one value; a line's end after it does not count."""
+    try:
+        value = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSetting(f"{variable}: the file cannot be read ({type(error).__name__})") from error
+    return value.rstrip("\r\n")
 
 
 def _convert(name: str, value: Any, wanted: type) -> Any:
@@ -241,7 +280,7 @@ def _check(settings: Settings) -> None:
             raise BadSetting(f"{variable_name(name)}: must be more than 0")
     for name in (
         "breaker_open_seconds", "strangers_recorded_per_second", "drain_seconds", "keep_bodies_months",
-        "keep_events_months",
+        "keep_events_months", "work_port",
     ):  # fmt: skip
         if getattr(settings, name) < 0:
             raise BadSetting(f"{variable_name(name)}: must not be negative")
@@ -249,10 +288,23 @@ def _check(settings: Settings) -> None:
         raise BadSetting("LGSP_STORE_CONNECTIONS: must be at least 3")
     if settings.soap_fault_status not in (200, 500):
         raise BadSetting("LGSP_SOAP_FAULT_STATUS: must be 500 or 200")
-    if settings.port > 65535 or settings.sandbox_port > 65535:
-        raise BadSetting("LGSP_PORT and LGSP_SANDBOX_PORT: must be at most 65535")
+    if max(settings.port, settings.sandbox_port, settings.work_port) > 65535:
+        raise BadSetting("LGSP_PORT, LGSP_SANDBOX_PORT and LGSP_WORK_PORT: must be at most 65535")
+    try:
+        settings.trusted_proxy_networks  # noqa: B018  # reading it is the check
+    except ValueError:
+        raise BadSetting("LGSP_TRUSTED_PROXIES: expected addresses or networks, as in 10.1.2.3,10.1.4.0/24") from None
+    header = settings.client_certificate_header
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*(-[A-Za-z0-9]+)*", header) or _is_read_already(header):
+        raise BadSetting("LGSP_CLIENT_CERTIFICATE_HEADER: expected a header that the bus does not read otherwise")
     if settings.log_level.lower() not in {"debug", "info", "warning", "error"}:
         raise BadSetting("LGSP_LOG_LEVEL: expected debug, info, warning or error")
     unknown = settings.surface_names - {"exchange", "soap", "partners", "registry", "docs", "operations"}
     if unknown:
         raise BadSetting(f"LGSP_SURFACES: there is no surface '{sorted(unknown)[0]}'")
+
+
+def _is_read_already(header: str) -> bool:
+    """Would a proxy's word on certificates stand in a header that callers write?"""
+    taken = {"authorization", "host", "traceparent", "tracestate", "soapaction", "accept", "accept-language", "range"}
+    return header.lower() in taken or header.lower().startswith(("lgsp-", "content-", "transfer-"))

@@ -9,8 +9,9 @@ from __future__ import annotations
 from bus.greenlets import in_real_thread, settle_in
 
 import signal
+from contextlib import AbstractContextManager, nullcontext
 
-from bus.assembly import open_bus
+from bus.assembly import Bus, open_bus
 from bus.logs import configure_logs
 from bus.settings import load_settings
 from bus.store import refuse_unfit_store
@@ -28,9 +29,19 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
     try:
-        worker.run()
+        with _watched(bus, worker):
+            worker.run()
     finally:
         bus.close()
+
+
+def _watched(bus: Bus, worker: Worker) -> AbstractContextManager[None]:
+    """Flask is for those who ask for it: a worker without a port starts quicker and smaller."""
+    if not bus.settings.work_port:
+        return nullcontext()
+    from bus.web.watch import watched
+
+    return watched(bus, worker)
 
 
 if __name__ == "__main__":

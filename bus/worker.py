@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from bus.assembly import Bus
+from bus.broker import BrokerStanding
 from bus.broker.opened import open_broker
 from bus.logs import get_logger
 from bus.nodes import Role
@@ -25,6 +28,18 @@ _HOUSEKEEPING_SECONDS = 1.0
 _TIDYING_SECONDS = 20.0
 #: How often room is made for what comes and what is too old is erased.
 _RETENTION_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkStanding:
+    """A delivery process at this moment."""
+
+    #: Deliveries under way.
+    in_flight: int
+    #: Since the relay last looked for what is due or wrote what had ended.
+    turned_seconds_ago: float
+    #: None where the store is the queue.
+    broker: BrokerStanding | None
 
 
 class Worker:
@@ -89,6 +104,14 @@ class Worker:
     def stop(self) -> None:
         """Claim nothing more and end when what is in flight is written. Safe to call from a signal handler's thread."""
         self._relay.stop()
+
+    def standing(self) -> WorkStanding:
+        """How this process is, for whoever watches it. Any thread may ask."""
+        return WorkStanding(
+            in_flight=self._relay.in_flight,
+            turned_seconds_ago=time.monotonic() - self._relay.turned_at,
+            broker=self._broker.standing(),
+        )
 
     def _deliver(self, claim: Claim) -> None:
         try:

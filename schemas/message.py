@@ -109,6 +109,8 @@ class Envelope:
     presenter: Principal | None = None
     #: The SOAP envelope that it came in, for those who identify its sender by it. The body is the payload all the same.
     soap: SoapEnvelope | None = field(default=None, repr=False, compare=False)
+    #: What a trusted TLS proxy says of the caller's client certificate (the header ``Client-Cert``, RFC 9440).
+    client_certificate: str = field(default="", repr=False)
 
     @property
     def trace_id(self) -> str:

@@ -1272,6 +1272,20 @@ REASONS: dict[str, Wording] = {
         "Không đọc được bảng thời hạn. Bảng gồm days, due_soon_days và fields (mỗi lĩnh vực một số ngày), số nguyên từ "
         "0 đến 3650.",
     ),
+    # Client certificates (security/client_certificates.py).
+    "client-certificate-unreadable": Wording(
+        "What the proxy says of your client certificate cannot be read: one certificate as RFC 9440 writes it, with a "
+        "P-256 key or an RSA key of 2048 to 4096 bits. Use a registered certificate; if you do, tell the operator.",
+        "Không đọc được thông tin chứng thư máy khách do máy chủ proxy chuyển tới: cần một chứng thư theo RFC 9440, "
+        "khóa P-256 hoặc RSA từ 2048 đến 4096 bit. Hãy dùng chứng thư đã đăng ký; nếu đã đúng, hãy báo đơn vị vận "
+        "hành.",
+    ),
+    "client-certificate-unknown": Wording(
+        "The client certificate of this connection is not registered for any system in good standing. Register it, or "
+        "connect with a registered one.",
+        "Chứng thư máy khách của kết nối này chưa được đăng ký cho hệ thống nào đang hoạt động. Hãy đăng ký, hoặc kết "
+        "nối bằng chứng thư đã đăng ký.",
+    ),
     # XML inside JSON (connectors/social_protection.py).
     "embedded-xml-doctype": Wording(
         "An XML document inside the answer has a DTD, which may harm its reader. Ask the partner to leave it out.",

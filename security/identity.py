@@ -3,9 +3,9 @@
 Two grades of evidence (``schemas.message.Grade``):
 
 *signed*    the header ``Lgsp-Manifest`` carries the sender's own manifest, signed with a registered key;
-*attested*  the caller shows a bearer token and plain headers, or a WS-Security signature over its SOAP message, or is a
-            partner that has proven itself by its own protocol; the bus writes the manifest, says in it how the caller
-            was identified, and signs it with its own key.
+*attested*  the caller shows a bearer token or a client certificate and plain headers, or a WS-Security signature over
+            its SOAP message, or is a partner that has proven itself by its own protocol; the bus writes the manifest,
+            says in it how the caller was identified, and signs it with its own key.
 
 The order is a security argument: the cheap look at headers first, then the proof of the sender, and only for a proven
 sender the digest of a body that may be large.
@@ -34,6 +34,7 @@ from schemas.message import (
 )
 from schemas.problem import Malformed, NotIdentified, UnknownService
 from schemas.soap import EXCHANGE_BLOCK, SECURITY_BLOCK, SoapEnvelope, exchange_headers
+from security.client_certificates import identify_by_certificate
 from security.keys import KeyDirectory
 from security.once import UseOnce
 from security.signing import MAX_COMPACT_LENGTH, SignerSource, sign_manifest, split_compact, verify_manifest
@@ -86,25 +87,34 @@ class Identification:
         ``security.signing.verify_manifest`` and ``security.ws_security.verify_ws_security``), Malformed for headers
         that cannot be read, UnknownService when an attested caller names a service without a version and none is open.
 
-        The first proof that is offered counts: manifest, token, WS-Security. One that fails is not saved by another.
+        The first proof that is offered counts: manifest, token, WS-Security, client certificate (which a connection has
+        whatever it carries). One that fails is not saved by another.
         """
         if envelope.presenter is not None:
             return self._attested(envelope, envelope.presenter)
         if "lgsp-manifest" in envelope.headers:
             return self._signed(envelope, envelope.headers["lgsp-manifest"])
-        principal = self.identify_caller(envelope.headers, envelope.received_at, envelope.soap)
+        principal = self.identify_caller(
+            envelope.headers, envelope.received_at, envelope.soap, envelope.client_certificate
+        )
         if principal.means is Means.WS_SECURITY:
             envelope = _with_signed_facts(envelope)
         return self._attested(envelope, principal)
 
-    def identify_caller(self, headers: Mapping[str, str], now: datetime, soap: SoapEnvelope | None = None) -> Principal:
-        """Who asks: the owner of the bearer token, or of the key that signed the SOAP message.
+    def identify_caller(
+        self, headers: Mapping[str, str], now: datetime, soap: SoapEnvelope | None = None, client_certificate: str = ""
+    ) -> Principal:
+        """Who asks: the owner of the bearer token, of the key that signed the SOAP message, of the client certificate.
 
-        Alone it serves calls that carry no message (status, inbox, attachments). ``headers`` has lower-case names.
-        Raises NotIdentified: unsigned, token-invalid, token-expired, and those of ``verify_ws_security``.
+        Alone it serves calls that carry no message (status, inbox, attachments). ``headers`` has lower-case names,
+        ``client_certificate`` is what a trusted proxy says of it. Raises NotIdentified: unsigned, token-invalid,
+        token-expired, and those of ``verify_ws_security`` and ``identify_by_certificate``.
         """
-        if soap is not None and SECURITY_BLOCK in soap.blocks and "authorization" not in headers:
-            return self._by_signature(soap, now)
+        if "authorization" not in headers:
+            if soap is not None and SECURITY_BLOCK in soap.blocks:
+                return self._by_signature(soap, now)
+            if client_certificate:
+                return self._by_certificate(client_certificate, now)
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise NotIdentified("unsigned")
@@ -129,6 +139,13 @@ class Identification:
         if not self._admits(key.system):
             raise NotIdentified("ws-security-certificate-unknown")
         return Principal(agency=key.agency, system=key.system, means=Means.WS_SECURITY, key_id=key.key_id)
+
+    def _by_certificate(self, header: str, now: datetime) -> Principal:
+        """Who holds the certificate that the TLS connection was opened with."""
+        key = identify_by_certificate(header, self._keys, now)
+        if not self._admits(key.system):
+            raise NotIdentified("client-certificate-unknown")
+        return Principal(agency=key.agency, system=key.system, means=Means.CERTIFICATE, key_id=key.key_id)
 
     def _signed(self, envelope: Envelope, jws: str) -> Message:
         # 1. The proof

@@ -57,6 +57,8 @@ def test_a_child_process_gets_the_same_settings(tmp_path: Path) -> None:
         ("MAX_BODY_BYTES", "2MiB"),
         ("LOG_LEVEL", "loud"),
         ("SURFACES", "exchange,kitchen"),
+        ("WORK_PORT", "-1"),
+        ("WORK_PORT", "70000"),
     ],
 )
 def test_a_bad_value_stops_the_start_with_the_name_of_its_variable(name: str, value: str) -> None:
@@ -115,3 +117,53 @@ def test_settings_do_not_change(tmp_path: Path) -> None:
     settings: Any = load_settings(environ={})
     with pytest.raises(AttributeError):
         settings.port = 1
+
+
+# ---- values in files of their own
+
+
+def test_a_value_may_stand_in_a_file_of_its_own_for_secrets(tmp_path: Path) -> None:
+    secret = tmp_path / "store-url"
+    secret.write_text("postgresql+psycopg://lgsp:a b%23@db/lgsp\n", encoding="utf-8")
+    settings = load_settings(environ={"LGSP_STORE_URL_FILE": str(secret)})
+    assert settings.store_url == "postgresql+psycopg://lgsp:a b%23@db/lgsp"
+    assert settings.origins["store_url"] == f"LGSP_STORE_URL_FILE={secret}"
+
+
+def test_a_child_process_reads_the_same_file_and_its_environment_holds_no_secret(tmp_path: Path) -> None:
+    secret = tmp_path / "store-url"
+    secret.write_text("postgresql://secret@db/lgsp")
+    settings = load_settings({"port": 81}, environ={"LGSP_STORE_URL_FILE": str(secret)})
+    passed = child_environment(settings)
+    assert not any("secret@" in value for value in passed.values())
+    again = load_settings(environ=passed)
+    assert (again.store_url, again.port) == (settings.store_url, 81)
+
+
+def test_the_command_line_wins_over_a_file_also_in_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "port").write_text("80")
+    monkeypatch.setenv("LGSP_PORT_FILE", str(tmp_path / "port"))
+    settings = load_settings({"port": 90})
+    assert load_settings(environ=child_environment(settings)).port == 90
+
+
+@pytest.mark.parametrize(
+    "content,extra",
+    [
+        (None, {}),
+        (b"\xff\xfe", {}),
+        (b"eighty", {}),
+        (b"", {}),
+        (b"80\n81", {}),
+        (b"80", {"LGSP_PORT": "80"}),
+    ],
+    ids=["missing", "not text", "no number", "empty", "two lines", "said twice"],
+)
+def test_a_file_that_gives_no_value_stops_the_start(
+    tmp_path: Path, content: bytes | None, extra: dict[str, str]
+) -> None:
+    file = tmp_path / "port"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(BadSetting, match="LGSP_PORT_FILE"):
+        load_settings(environ={"LGSP_PORT_FILE": str(file), **extra})

@@ -52,7 +52,7 @@ def test_the_search_for_addresses_finds_them(text: str, what: str) -> None:
 
 
 def test_every_locked_package_has_its_hashes() -> None:
-    for lock in ("run", "dev", "bench"):
+    for lock in ("run", "trace", "dev", "bench"):
         lines = (ROOT / "requirements" / f"{lock}.txt").read_text(encoding="utf-8").splitlines()
         pins = [number for number, line in enumerate(lines) if re.match(r"[a-z0-9]", line)]
         assert len(pins) > 40, lock

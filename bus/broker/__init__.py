@@ -7,11 +7,25 @@ for each receiving system.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from bus.records import Claim, Settlement
 from schemas.identifiers import SystemCode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerStanding:
+    """How a delivery process stands with a broker outside of the store."""
+
+    connected: bool
+    #: The broker has asked for a pause: its memory or its disk runs out.
+    blocked: bool
+    #: References sent whose safe arrival has not been confirmed yet.
+    unconfirmed: int
+    #: How long the latest confirmation took; None before the first.
+    confirm_seconds: float | None
 
 
 class Broker(Protocol):
@@ -38,6 +52,10 @@ class Broker(Protocol):
 
     def give_back(self) -> None:
         """Nothing more will be claimed here: what lies here unclaimed is for others, from now on. From any thread."""
+        ...
+
+    def standing(self) -> BrokerStanding | None:
+        """How it is with the broker now; None where the store is the queue. Any thread may ask."""
         ...
 
     def close(self) -> None: ...

@@ -35,5 +35,8 @@ class EmbeddedBroker:
     def give_back(self) -> None:
         """Nothing lies here: the table is the queue."""
 
+    def standing(self) -> None:
+        """There is no other broker."""
+
     def close(self) -> None:
         self._listener.close()

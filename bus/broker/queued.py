@@ -23,6 +23,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from bus.broker import BrokerStanding
 from bus.broker.rabbitmq import RabbitLink, Received
 from bus.ledger import Ledger
 from bus.logs import get_logger
@@ -144,6 +145,15 @@ class QueuedBroker:
     def give_back(self) -> None:
         self._giving_back.set()
         self._listener.tap()
+
+    def standing(self) -> BrokerStanding:
+        link = self._link
+        return BrokerStanding(
+            connected=link.is_open,
+            blocked=link.is_blocked,
+            unconfirmed=link.unconfirmed,
+            confirm_seconds=link.confirm_seconds,
+        )
 
     def close(self) -> None:
         self._stopping.set()

@@ -218,6 +218,8 @@ class RabbitLink:
         self._consumers: dict[SystemCode, tuple[str, int]] = {}
         self._unconfirmed: dict[int, Reference] = {}
         self._next_tag = 1
+        #: Last tag of each batch under way, and when it left.
+        self._sent: deque[tuple[int, float]] = deque()
         # Shared, under the mutex:
         self._wanted: Mapping[SystemCode, int] = {}
         self._confirmed: list[Reference] = []
@@ -227,6 +229,7 @@ class RabbitLink:
         self._blocked = False
         self._open = False
         self._unconfirmed_count = 0
+        self._confirm_seconds: float | None = None
 
     def start(self) -> None:
         self._kept.start()
@@ -254,6 +257,11 @@ class RabbitLink:
         """References published whose confirmation has not come yet."""
         with self._mutex:
             return self._unconfirmed_count
+
+    @property
+    def confirm_seconds(self) -> float | None:
+        """From sending a batch to its confirmation, the latest one; None before the first."""
+        return self._confirm_seconds
 
     def publish(self, references: Sequence[Reference]) -> None:
         """Send each to its system's queue. What arrives safely turns up in `confirmed`, what may not have arrived in
@@ -371,6 +379,7 @@ class RabbitLink:
         self._consumers.clear()
         self._fail(self._unconfirmed.values())
         self._unconfirmed.clear()
+        self._sent.clear()
         with self._mutex:
             self._open = self._blocked = False
             self._unconfirmed_count = 0
@@ -407,11 +416,14 @@ class RabbitLink:
             self._unconfirmed[self._next_tag] = reference
             self._next_tag += 1
             channel.basic_publish("", queue_name(reference.system), body, properties, mandatory=True)
+        self._sent.append((self._next_tag - 1, time.monotonic()))
 
     def _on_confirmed(self, frame: Any) -> None:
         method, last = frame.method, frame.method.delivery_tag
         tags = [tag for tag in self._unconfirmed if tag <= last] if method.multiple else [last]
         done = [each for tag in tags if (each := self._unconfirmed.pop(tag, None)) is not None]
+        while self._sent and self._sent[0][0] <= last:
+            self._confirm_seconds = time.monotonic() - self._sent.popleft()[1]
         if isinstance(method, Basic.Ack):
             with self._mutex:
                 self._unconfirmed_count -= len(done)

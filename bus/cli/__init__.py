@@ -36,6 +36,7 @@ _COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "work": ("bus.cli:work", "Deliver what was accepted."),
         "nodes": ("bus.cli.nodes:nodes", "The processes that serve and deliver, on all machines."),
         "upgrade": ("bus.cli.nodes:upgrade", "Bring the store to this version while nodes run."),
+        "health": ("bus.cli.health:health", "Is the process of this machine well? For containers."),
         "doctor": ("bus.cli.doctor:doctor", "Show every setting and check that all is well."),
         "sandbox": ("bus.cli.sandbox:sandbox", "Run simulated partner systems to try things on."),
     },

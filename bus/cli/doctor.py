@@ -265,6 +265,22 @@ def _store(settings: Settings) -> Finding:
     return well(words)
 
 
+def _broker(settings: Settings) -> Finding:
+    """A majority of the nodes must be there, or no queue takes anything."""
+    from bus.broker.nodes import look_at_nodes
+
+    seen = look_at_nodes(settings.broker_urls)
+    lost = [node.node for node in seen if not node.reachable]
+    if not seen:
+        return well("the store is the queue")
+    words = f"{len(seen) - len(lost)} of {len(seen)} nodes can be reached"
+    if 2 * len(lost) >= len(seen):
+        return wrong(f"{words}; not {', '.join(lost)}", "Start RabbitMQ; until then what is accepted waits.")
+    return (
+        look(f"{words}; not {', '.join(lost)}", "Bring the node back before another one goes.") if lost else well(words)
+    )
+
+
 def _registry(bus: Bus) -> Finding:
     directory = bus.directory.current()
     words = f"{len(directory.agencies)} agencies, {len(directory.systems)} systems, {len(directory.services)} services"
@@ -347,4 +363,5 @@ _LOOSE_CHECKS: dict[str, Callable[[Settings], Finding]] = {
     "port": _port,
     "deliverer": _deliverer,
     "store": _store,
+    "broker": _broker,
 }

@@ -13,6 +13,7 @@ import structlog
 from flask import g, request
 
 from bus.assembly import Bus
+from bus.web.proxies import TrustedProxies
 from schemas.message import Principal
 from schemas.moment import utc_now
 from schemas.problem import Malformed, NotPermitted, TooLarge
@@ -23,23 +24,28 @@ _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
-    """When a request came in, and the trace it belongs to."""
+    """When a request came in, the trace it belongs to, and what a trusted proxy says of the caller's certificate."""
 
     received_at: datetime
     traceparent: str
+    client_certificate: str = ""
 
 
-def arrive(environ: Mapping[str, Any]) -> Arrival:
+def arrive(environ: Mapping[str, Any], proxies: TrustedProxies) -> Arrival:
     """Join the caller's trace or begin one, and bind it to the log."""
-    arrival = Arrival(received_at=utc_now(), traceparent=_continued(environ.get("HTTP_TRACEPARENT", "")))
+    arrival = Arrival(
+        received_at=utc_now(),
+        traceparent=_continued(environ.get("HTTP_TRACEPARENT", "")),
+        client_certificate=proxies.client_certificate(environ),
+    )
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(trace_id=arrival.traceparent[3:35])
     return arrival
 
 
-def open_door() -> None:
+def open_door(proxies: TrustedProxies) -> None:
     """Before each request that Flask serves."""
-    adopt(arrive(request.environ))
+    adopt(arrive(request.environ, proxies))
 
 
 def adopt(arrival: Arrival) -> None:
@@ -70,9 +76,13 @@ def read_body(environ: Mapping[str, Any], most_bytes: int) -> bytes:
 
 
 def identified_caller(bus: Bus) -> Principal:
-    """Who asks, for calls without a message: the owner of the bearer token, not suspended. Raises NotIdentified."""
-    headers = {"authorization": request.headers.get("Authorization", "")}
-    principal = bus.identification.identify_caller(headers, received_at())
+    """Who asks, for calls without a message: the owner of the bearer token or the client certificate, not suspended.
+    Raises NotIdentified."""
+    said = request.headers.get("Authorization")
+    headers = {} if said is None else {"authorization": said}
+    principal = bus.identification.identify_caller(
+        headers, received_at(), client_certificate=arrival().client_certificate
+    )
     structlog.contextvars.bind_contextvars(sender=principal.agency, system=principal.system)
     return principal
 

@@ -6,6 +6,7 @@ no sharing of memory between processes. Names and what to do about them: ``docs/
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
@@ -15,8 +16,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from bus.assembly import Bus
+from bus.broker.nodes import look_at_nodes
 from bus.bulkheads import BreakerState
 from bus.ledger import BUCKETS_MS
+from bus.worker import WorkStanding
 from schemas.moment import utc_now
 
 Totals = Mapping[tuple[str, str], int]
@@ -25,28 +28,35 @@ _SECOND = timedelta(seconds=1)
 _DAY = timedelta(days=1)
 
 
-def metrics_text(bus: Bus) -> bytes:
-    """The exposition of this moment."""
+def metrics_text(bus: Bus, work: WorkStanding | None = None) -> bytes:
+    """The exposition of this moment. ``work`` is how this process delivers, if it does."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_BusCollector(bus))
+    registry.register(_BusCollector(bus, work))
     return generate_latest(registry)
 
 
 class _BusCollector(Collector):
     """Reads once for one scrape."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, work: WorkStanding | None) -> None:
         self._bus = bus
+        self._work = work
 
     def describe(self) -> Iterable[Metric]:
         return ()
 
     def collect(self) -> Iterator[Metric]:
         now = utc_now()
+        started = time.perf_counter()
         totals = self._bus.ledger.totals()
+        read_seconds = time.perf_counter() - started
         yield from _counters(totals)
         yield _histogram("lgsp_accept_seconds", "From arrival to the receipt on disk", totals, "accept")
         yield _histogram("lgsp_delivery_seconds", "One attempt of a delivery", totals, "deliver")
+        yield _histogram("lgsp_commit_seconds", "One group of accepted messages, flush included", totals, "commit")
+        yield GaugeMetricFamily("lgsp_store_read_seconds", "Reading the totals just now", value=read_seconds)
+        yield from self._broker()
+        yield from self._deliverer()
         yield from self._queues(now)
         yield self._breakers()
         yield from self._evidence(now)
@@ -64,6 +74,38 @@ class _BusCollector(Collector):
         for state, number in self._bus.ledger.unsettled().items():
             states.add_metric([state.value], number)
         yield states
+
+    def _broker(self) -> Iterator[Metric]:
+        """Nothing where the store is the queue."""
+        urls = self._bus.settings.broker_urls
+        if not urls:
+            return
+        up = GaugeMetricFamily("lgsp_broker_node_up", "1 when a node can be reached from here", labels=["node"])
+        took = GaugeMetricFamily("lgsp_broker_connect_seconds", "How long a connection to it took", labels=["node"])
+        for seen in look_at_nodes(urls):
+            up.add_metric([seen.node], float(seen.reachable))
+            took.add_metric([seen.node], seen.seconds)
+        yield from (up, took)
+
+    def _deliverer(self) -> Iterator[Metric]:
+        """Only where this process delivers."""
+        work = self._work
+        if work is None:
+            return
+        told = [
+            ("lgsp_deliveries_in_flight", "Deliveries under way in this process", work.in_flight),
+            ("lgsp_relay_turn_age_seconds", "Since the relay's latest turn", work.turned_seconds_ago),
+        ]
+        if (broker := work.broker) is not None:
+            told += [
+                ("lgsp_broker_connected", "1 when this process is connected to the broker", broker.connected),
+                ("lgsp_broker_blocked", "1 when the broker has asked for a pause", broker.blocked),
+                ("lgsp_broker_unconfirmed", "References sent and not confirmed yet", broker.unconfirmed),
+            ]
+            if broker.confirm_seconds is not None:
+                told.append(("lgsp_broker_confirm_seconds", "The latest batch's confirmation", broker.confirm_seconds))
+        for name, help_text, value in told:
+            yield GaugeMetricFamily(name, help_text, value=float(value))
 
     def _breakers(self) -> Metric:
         breakers = GaugeMetricFamily(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from flask import Blueprint, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -10,6 +12,7 @@ from bus.readiness import readiness
 from bus.web.answers import json_response
 from bus.web.described import Answer, describe
 from bus.web.metrics import metrics_text
+from bus.worker import WorkStanding
 from schemas.moment import utc_now
 
 _READY = {
@@ -29,8 +32,8 @@ _READY = {
 }
 
 
-def operations_surface(bus: Bus) -> Blueprint:
-    """The routes of operations."""
+def operations_surface(bus: Bus, work: Callable[[], WorkStanding | None] = lambda: None) -> Blueprint:
+    """The routes of operations. ``work`` tells how this process delivers, if it does."""
     routes = Blueprint("operations", __name__)
 
     @routes.get("/healthz")
@@ -55,8 +58,8 @@ def operations_surface(bus: Bus) -> Blueprint:
         },
     )
     def readyz() -> Response:
-        """Store, registry, keys, disk, and whether the evidence log is being sealed."""
-        checks = readiness(bus, utc_now())
+        """Store, registry, keys, disk, and whether the evidence log is being sealed; with RabbitMQ, the broker."""
+        checks = readiness(bus, utc_now(), work=work())
         ready = all(check.ok for check in checks)
         document = {
             "ready": ready,
@@ -73,6 +76,6 @@ def operations_surface(bus: Bus) -> Blueprint:
     )
     def metrics() -> Response:
         """Names agencies and systems: serve it on the admin side only."""
-        return Response(metrics_text(bus), content_type=CONTENT_TYPE_LATEST)
+        return Response(metrics_text(bus, work()), content_type=CONTENT_TYPE_LATEST)
 
     return routes

@@ -28,7 +28,7 @@ from schemas.identifiers import ServiceCode
 from schemas.message import Envelope
 from schemas.moment import to_wire
 from schemas.problem import Malformed, NotFound, UnknownService
-from schemas.soap import EXCHANGE_NS, SoapEnvelope, SoapVersion, payload_bytes, version_of
+from schemas.soap import EXCHANGE_NS, SECURITY_BLOCK, SoapEnvelope, SoapVersion, payload_bytes, version_of
 
 SERVICE_PATH: Final = "/soap/services/"
 _VERSION = Parameter(
@@ -119,7 +119,8 @@ def _envelope(soap: SoapEnvelope, environ: Environ, arrival: Arrival, code: str,
     """The message of a call, as it would come over REST with the canonical form of the payload as its body."""
     facts = dict(facts_of(soap, environ))
     named = f"{code}/{version}" if version else code
-    if not facts.keys() & {"lgsp-manifest", "authorization"} and "lgsp-service" not in facts:
+    by_signature = SECURITY_BLOCK in soap.blocks or not arrival.client_certificate
+    if by_signature and not facts.keys() & {"lgsp-manifest", "authorization"} and "lgsp-service" not in facts:
         # A signature that names no service would be good at every address that takes such a payload.
         raise Malformed("soap-block-invalid", block="Exchange", part="Service")
     if facts.setdefault("lgsp-service", named).partition("/")[0] != code:
@@ -132,6 +133,7 @@ def _envelope(soap: SoapEnvelope, environ: Environ, arrival: Arrival, code: str,
         traceparent=arrival.traceparent,
         addressed_service=named,
         soap=soap,
+        client_certificate=arrival.client_certificate,
     )
 
 

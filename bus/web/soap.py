@@ -207,7 +207,9 @@ class Call:
         """
         if EXCHANGE_BLOCK in self.soap.blocks:
             raise Malformed("soap-block-not-here", block="Exchange")
-        principal = self.bus.identification.identify_caller(self.headers, self.arrival.received_at, self.soap)
+        principal = self.bus.identification.identify_caller(
+            self.headers, self.arrival.received_at, self.soap, self.arrival.client_certificate
+        )
         structlog.contextvars.bind_contextvars(sender=principal.agency, system=principal.system)
         return principal
 
@@ -255,6 +257,7 @@ def _submit(asked: messages.SubmitMessage, call: Call) -> messages.SubmitMessage
         traceparent=call.arrival.traceparent,
         attached=tuple(map(_attached, asked.attachment)),
         soap=call.soap,
+        client_certificate=call.arrival.client_certificate,
     )
     call.is_judged = True
     acceptance = bus.intake.accept(envelope)  # 2 to 5

@@ -18,6 +18,7 @@ from flask import Flask, Response
 from bus.assembly import Bus
 from bus.web.door import Arrival, adopt, arrive, read_body
 from bus.web.headers import HARDENING
+from bus.web.proxies import TrustedProxies
 from registry.model import Pattern
 from schemas.message import Envelope, Receipt
 from schemas.moment import to_wire
@@ -74,6 +75,7 @@ class Submission:
             headers={name: environ[variable] for variable, name in _ENVELOPE_HEADERS.items() if variable in environ},
             received_at=arrival.received_at,
             traceparent=arrival.traceparent,
+            client_certificate=arrival.client_certificate,
         )
 
 
@@ -88,8 +90,9 @@ class Taker(Protocol):
 class ShortWay:
     """WSGI middleware: a POST to one of the hot addresses goes straight to its taker, everything else to Flask."""
 
-    def __init__(self, app: Flask, takers: Mapping[str, Taker]) -> None:
+    def __init__(self, app: Flask, takers: Mapping[str, Taker], proxies: TrustedProxies) -> None:
         self._app = app
+        self._proxies = proxies
         self._flask = app.wsgi_app
         self._takers = takers
 
@@ -98,7 +101,7 @@ class ShortWay:
         if taker is None or environ["REQUEST_METHOD"] != "POST":
             answer: Iterable[bytes] = self._flask(environ, start_response)
             return answer
-        arrival = arrive(environ)
+        arrival = arrive(environ, self._proxies)
         try:
             status, headers, body = taker.take(environ, arrival)
         except Exception as error:
