@@ -19,6 +19,7 @@ from bus.evidence import EvidenceWriter
 from bus.logs import get_logger
 from bus.records import Claim, Settlement, State, StoredReply
 from bus.retry import RetryDecision, decide
+from bus.spans import traced
 from bus.translation import parcel_for
 from connectors.base import Connector, Reply
 from registry.contract import kind_of
@@ -77,8 +78,7 @@ class Delivery:
         started_at = utc_now()
         outcome = self._call(claim)  # 7
         try:
-            decision = self._decide(claim, outcome.problem)  # 8
-            self._settle(self._settlement(claim, outcome, decision, started_at))
+            decision = self._end(claim, outcome, started_at)  # 8
         finally:
             self._bulkheads.leave(claim.system, healthy=_answered(outcome.problem))
         self._log(claim, outcome, decision, time.monotonic() - started)
@@ -89,6 +89,7 @@ class Delivery:
         self._settle(self._settlement(claim, Outcome(problem=problem), RetryDecision(state=State.DEAD), utc_now()))
 
     # 7. Deliver: the receiver's connector makes the call; a reply must prove itself
+    @traced("deliver")
     def _call(self, claim: Claim) -> Outcome:
         try:
             directory = self._directory.current()
@@ -109,6 +110,12 @@ class Delivery:
             return Outcome(problem=InternalFailure())
 
     # 8. Settle: delivered, again later, or dead
+    @traced("settle")
+    def _end(self, claim: Claim, outcome: Outcome, started_at: datetime) -> RetryDecision:
+        decision = self._decide(claim, outcome.problem)
+        self._settle(self._settlement(claim, outcome, decision, started_at))
+        return decision
+
     def _decide(self, claim: Claim, problem: Problem | None) -> RetryDecision:
         if claim.pattern is Pattern.REQUEST_REPLY:  # the caller waits, and repeats the call itself
             return RetryDecision(state=State.DELIVERED if problem is None else State.DEAD)

@@ -18,6 +18,7 @@ from bus.ledger import Ledger
 from bus.logs import get_logger
 from bus.quotas import QuotaMeter, quota_periods
 from bus.records import NewExchange, Recorded, Refusal
+from bus.spans import traced
 from registry.access import AccessRequest, Permission, decide
 from registry.directory import LiveDirectory
 from registry.dossier_view import DossierFact, Heard
@@ -80,10 +81,12 @@ class Intake:
             raise
 
     # 2. Identify: who sends this, and is it what they signed?
+    @traced("identify")
     def _identify(self, envelope: Envelope) -> Message:
         return self._identification.identify(envelope)
 
     # 3. Authorise: a grant for sender, service, purpose, receivers, time and quota
+    @traced("authorise")
     def _authorise(self, message: Message) -> Permission:
         manifest = message.manifest
         request = AccessRequest(
@@ -103,6 +106,7 @@ class Intake:
         return permission
 
     # 4. Validate: the payload against the contract of its service, attachments present
+    @traced("validate")
     def _validate(self, message: Message, service: Service, attached: Sequence[AttachedFile]) -> object:
         contract = self._directory.current().contract_for(service)
         parsed: object = contract.check_request(message.body, message.manifest.content_type)
@@ -113,6 +117,7 @@ class Intake:
         return parsed
 
     # 5. Record: message, deliveries, outbox and evidence in one transaction
+    @traced("record")
     def _record(self, message: Message, permission: Permission, parsed: object = None) -> Acceptance:
         service = permission.service
         receipt, leaf = self._evidence.accepted(message, utc_now())

@@ -92,6 +92,10 @@ class Settings:
     ] = 0
     keep_events_months: Annotated[int, "the same for attempts and what messages said of dossiers; 0: for ever"] = 0
 
+    trace_endpoint: Annotated[
+        str, "collector of traces, OTLP over HTTP, as in http://127.0.0.1:4318/v1/traces; empty: no traces"
+    ] = ""
+    trace_share: Annotated[float, "share of all traces that is kept, 0 to 1"] = 1.0
     log_level: Annotated[str, "debug, info, warning or error"] = "info"
     system: Annotated[str, "the bus as a member of its own registry: `<agency>/<name>`"] = "H99/lgsp-bus"
     log_origin: Annotated[str, "name of the evidence log in its checkpoints"] = "lgsp-bus.invalid/evidence"
@@ -290,6 +294,10 @@ def _check(settings: Settings) -> None:
         raise BadSetting("LGSP_SOAP_FAULT_STATUS: must be 500 or 200")
     if max(settings.port, settings.sandbox_port, settings.work_port) > 65535:
         raise BadSetting("LGSP_PORT, LGSP_SANDBOX_PORT and LGSP_WORK_PORT: must be at most 65535")
+    if not 0 <= settings.trace_share <= 1:
+        raise BadSetting("LGSP_TRACE_SHARE: must be 0 to 1")
+    if settings.trace_endpoint and not settings.trace_endpoint.startswith(("http://", "https://")):
+        raise BadSetting("LGSP_TRACE_ENDPOINT: expected an http:// or https:// address")
     try:
         settings.trusted_proxy_networks  # noqa: B018  # reading it is the check
     except ValueError:

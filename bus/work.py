@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from bus.greenlets import in_real_thread, settle_in
 
+import os
 import signal
 from contextlib import AbstractContextManager, nullcontext
 
 from bus.assembly import Bus, open_bus
 from bus.logs import configure_logs
 from bus.settings import load_settings
+from bus.spans import configure_spans
 from bus.store import refuse_unfit_store
 from bus.worker import Worker
 
@@ -22,6 +24,7 @@ def main() -> None:
     """Deliver until SIGTERM or SIGINT; what is in flight then ends first."""
     settings = load_settings()
     configure_logs(settings.log_level)
+    configure_spans(settings, f"work-{os.getpid()}")
     refuse_unfit_store(settings)
     bus = open_bus(settings, apart=in_real_thread, role="work")
     worker = Worker(bus)

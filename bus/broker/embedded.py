@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from bus.ledger import Ledger
 from bus.records import Claim, Settlement
+from bus.spans import note_step
 from bus.wake import WakeListener
 from schemas.identifiers import SystemCode
 
@@ -24,7 +26,11 @@ class EmbeddedBroker:
         return self._ledger.systems_due(now)
 
     def take(self, settled: Sequence[Settlement], places: Mapping[SystemCode, int], now: datetime) -> list[Claim]:
-        return self._ledger.settle_and_claim(settled, places, now, self._lease)
+        started = time.time_ns()
+        claims = self._ledger.settle_and_claim(settled, places, now, self._lease)
+        for claim in claims:
+            note_step("dispatch", claim, started)
+        return claims
 
     def wait(self, seconds: float) -> None:
         self._listener.wait(seconds)

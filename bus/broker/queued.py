@@ -28,6 +28,7 @@ from bus.broker.rabbitmq import RabbitLink, Received
 from bus.ledger import Ledger
 from bus.logs import get_logger
 from bus.records import Claim, Reference, Settlement
+from bus.spans import note_step
 from bus.wake import WakeListener
 from registry.directory import LiveDirectory
 from schemas.identifiers import SystemCode
@@ -193,7 +194,7 @@ class QueuedBroker:
 
     def _send_due(self, confirmed: Sequence[Reference]) -> int:
         """Note what has arrived, send what is due; returns how many were sent."""
-        now = utc_now()
+        now, started = utc_now(), time.time_ns()
         systems = self._served_systems()
         self._hold(systems)
         limits = {} if self._must_pause() else self._due(systems, now)
@@ -202,6 +203,8 @@ class QueuedBroker:
         references = self._ledger.hold_due(confirmed, limits, now, now + _HOLD)
         if references:
             self._link.publish(references)
+            for reference in references:
+                note_step("dispatch", reference, started)
         return len(references)
 
     def _hold(self, systems: Mapping[SystemCode, int]) -> None:

@@ -19,7 +19,7 @@ from schemas.moment import utc_now
 from schemas.problem import Malformed, NotPermitted, TooLarge
 
 #: W3C Trace Context, level 1: version 00 only, ids that are not all zero.
-_TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})")
+_TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,13 +29,17 @@ class Arrival:
     received_at: datetime
     traceparent: str
     client_certificate: str = ""
+    #: The caller's own span, 16 hex digits; empty when the trace begins here.
+    caller_span: str = ""
 
 
 def arrive(environ: Mapping[str, Any], proxies: TrustedProxies) -> Arrival:
     """Join the caller's trace or begin one, and bind it to the log."""
+    traceparent, caller_span = _continued(environ.get("HTTP_TRACEPARENT", ""))
     arrival = Arrival(
         received_at=utc_now(),
-        traceparent=_continued(environ.get("HTTP_TRACEPARENT", "")),
+        traceparent=traceparent,
+        caller_span=caller_span,
         client_certificate=proxies.client_certificate(environ),
     )
     structlog.contextvars.clear_contextvars()
@@ -111,8 +115,9 @@ def received_at() -> datetime:
     return arrival().received_at
 
 
-def _continued(traceparent: str) -> str:
-    """The same trace with a span of ours, or a new trace when the caller has none (or a broken one)."""
+def _continued(traceparent: str) -> tuple[str, str]:
+    """The same trace with a span of ours, or a new trace when the caller has none (or a broken one); and the span of
+    the caller."""
     match = _TRACEPARENT.fullmatch(traceparent.strip())
-    trace_id, flags = match.groups() if match else (os.urandom(16).hex(), "01")
-    return f"00-{trace_id}-{os.urandom(8).hex()}-{flags}"
+    trace_id, caller_span, flags = match.groups() if match else (os.urandom(16).hex(), "", "01")
+    return f"00-{trace_id}-{os.urandom(8).hex()}-{flags}", caller_span

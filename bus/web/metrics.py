@@ -6,6 +6,7 @@ no sharing of memory between processes. Names and what to do about them: ``docs/
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -55,6 +56,8 @@ class _BusCollector(Collector):
         yield _histogram("lgsp_delivery_seconds", "One attempt of a delivery", totals, "deliver")
         yield _histogram("lgsp_commit_seconds", "One group of accepted messages, flush included", totals, "commit")
         yield GaugeMetricFamily("lgsp_store_read_seconds", "Reading the totals just now", value=read_seconds)
+        free = shutil.disk_usage(self._bus.settings.home).free
+        yield GaugeMetricFamily("lgsp_home_free_bytes", "Room left where the home folder lies", value=free)
         yield from self._broker()
         yield from self._deliverer()
         yield from self._queues(now)

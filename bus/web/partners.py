@@ -15,6 +15,7 @@ from flask import Blueprint, Response, request
 
 from bus.assembly import Bus
 from bus.logs import get_logger
+from bus.spans import arriving
 from bus.web.described import Answer as Described
 from bus.web.described import describe
 from bus.web.door import Arrival, arrival, read_body
@@ -34,7 +35,9 @@ def partner_surface(bus: Bus) -> Blueprint:
     calls = PartnerCalls(bus)
 
     def take(agency: str, name: str, path: str) -> Response:
-        answer = calls.take(agency, name, path, arrival())
+        arrived = arrival()
+        with arriving(arrived.traceparent, arrived.caller_span, "/partners"):
+            answer = calls.take(agency, name, path, arrived)
         return Response(answer.body, answer.status, dict(answer.headers), content_type=answer.content_type or None)
 
     @routes.get("/partners/<agency>/<name>/<path:path>")

@@ -31,6 +31,7 @@ from bus.logs import configure_logs, get_logger
 from bus.nodes import Role
 from bus.readiness import begin_ending, is_ending
 from bus.settings import Settings, load_settings
+from bus.spans import configure_spans
 from bus.store import refuse_unfit_store
 from bus.web.app import create_app
 from bus.web.problems import CONTENT_TYPE, problem_document
@@ -203,6 +204,7 @@ def main() -> None:
 
     def make_app() -> Any:
         configure_logs(settings.log_level)
+        configure_spans(settings, f"serve-{os.getpid()}")
         bus = open_bus(settings, apart=in_real_thread, role="serve")
         app = create_app(bus)
         bus.cluster.start(Role.SERVE)

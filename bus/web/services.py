@@ -15,6 +15,7 @@ from lxml import etree
 
 from bus.assembly import Bus
 from bus.intake import Acceptance
+from bus.spans import arriving
 from bus.web.answers import json_response
 from bus.web.described import Answer, Parameter, describe
 from bus.web.door import Arrival, arrival, identified_caller
@@ -89,7 +90,9 @@ def service_surface(bus: Bus) -> Blueprint:
     def call(code: str, version: str) -> Response:
         """The payload is the child of the Body; the header block Manifest, a bearer token with the block Exchange, or
         a WS-Security signature over both says who sends it."""
-        status, headers, body = calls.take(request.environ, arrival(), code, version)
+        arrived = arrival()
+        with arriving(arrived.traceparent, arrived.caller_span, "/soap/services"):
+            status, headers, body = calls.take(request.environ, arrived, code, version)
         return Response(body, status, headers)
 
     return routes

@@ -16,6 +16,7 @@ import orjson
 from flask import Flask, Response
 
 from bus.assembly import Bus
+from bus.spans import arriving
 from bus.web.door import Arrival, adopt, arrive, read_body
 from bus.web.headers import HARDENING
 from bus.web.proxies import TrustedProxies
@@ -103,7 +104,8 @@ class ShortWay:
             return answer
         arrival = arrive(environ, self._proxies)
         try:
-            status, headers, body = taker.take(environ, arrival)
+            with arriving(arrival.traceparent, arrival.caller_span, environ["PATH_INFO"]):
+                status, headers, body = taker.take(environ, arrival)
         except Exception as error:
             return self._problem(error, environ, arrival)(environ, start_response)
         start_response(_STATUS_LINES[status], [*headers.items(), ("Content-Length", str(len(body))), *HARDENING])
