@@ -145,13 +145,17 @@ class RabbitCluster:
         return {queue["name"]: queue for queue in json.loads(said)}
 
 
-def start_rabbitmq(directory: Path, *, management: bool = False, ready_within_seconds: float = 60.0) -> RabbitNode:
-    """A node with its data below ``directory``, on request with its HTTP interface for operators. Raises
-    RabbitMissing, or RuntimeError when it does not come up."""
+def start_rabbitmq(
+    directory: Path, *, management: bool = False, configuration: str = "", ready_within_seconds: float = 60.0
+) -> RabbitNode:
+    """A node with its data below ``directory``, these lines in its configuration too, on request with its HTTP
+    interface for operators. Raises RabbitMissing, or RuntimeError when it does not come up."""
     ensure_installed()
     mapper, mapper_port = _start_mapper()
     node = _node(directory, directory, mapper_port, f"lgsp{secrets.token_hex(4)}@localhost", management=management)
     node.mapper = mapper
+    with (directory / "rabbitmq.conf").open("a") as file:
+        file.write(configuration)
     try:
         node.start(ready_within_seconds=ready_within_seconds)
     except BaseException:
