@@ -78,7 +78,7 @@ class PostgresServer:
             connect_timeout=5,
         )
 
-    def start(self, *, within_seconds: float = 30.0) -> None:
+    def start(self, *, within_seconds: float = 60.0) -> None:
         """Start it, and return when it takes connections. Tried again while it ends at once: after a kill the server's
         children hold its memory for a moment, and a disk may be full. Raises RuntimeError."""
         patience_ends = time.monotonic() + within_seconds

@@ -6,7 +6,11 @@
 from __future__ import annotations
 
 import re
+import socket
+import socketserver
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,11 +18,13 @@ import pytest
 from sqlalchemy import text
 
 from benchmarks import faults
+from benchmarks.faults_line import Line
 from benchmarks.faults_receiver import read_arrivals
 from benchmarks.faults_rows import ROWS, Scene
 from benchmarks.faults_servers import Servers
 from benchmarks.faults_stand import Load, Stand, audit
 from bus.store import open_store
+from tests.loopback import closed_port
 
 pytestmark = pytest.mark.slow
 
@@ -88,7 +94,7 @@ def test_the_audit_notices_what_is_lost_doubled_changed_or_not_proven(tmp_path: 
 _DAMAGES = {
     "UPDATE deliveries SET receipt = NULL WHERE id = (SELECT MIN(id) FROM deliveries)": "not proven",
     "UPDATE exchanges SET receipt = 'x' || receipt WHERE id = 0": "another receipt",
-    "UPDATE evidence_leaves SET entry = 'x' WHERE position = 3": "not the one that was hashed",
+    "UPDATE evidence_leaves SET entry = X'7B7D' WHERE position = 3": "not the one that was hashed",
 }
 
 
@@ -99,6 +105,51 @@ def _change(stand: Stand, damage: str) -> None:
             connection.execute(text(damage))
     finally:
         store.close()
+
+
+def test_a_line_carries_is_cut_reset_stalled_and_mended() -> None:
+    def say(connection: socket.socket, word: bytes) -> bytes:
+        connection.sendall(word)
+        return connection.recv(100)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Echo) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}).start()
+        line = Line([closed_port(), server.server_address[1]])  # one target is down: the other is taken
+
+        def connect() -> socket.socket:
+            return socket.create_connection(("127.0.0.1", line.port), timeout=5)
+
+        with connect() as first:
+            assert say(first, b"well") == b"well"
+            line.reset()
+            with pytest.raises(ConnectionResetError):
+                first.recv(100)
+        with connect() as second:
+            assert say(second, b"again") == b"again"
+            line.stall()
+            second.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                say(second, b"kept")
+            line.mend()
+            second.settimeout(5)
+            assert second.recv(100) == b"kept"
+            line.cut()
+            assert second.recv(100) == b""
+        with pytest.raises(ConnectionRefusedError):
+            connect()
+        line.mend()
+        with connect() as third:
+            assert say(third, b"mended") == b"mended"
+        line.close()
+        server.shutdown()
+
+
+class _Echo(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        with suppress(OSError):
+            while word := self.request.recv(100):
+                self.request.sendall(word)
 
 
 def test_the_page_is_made_from_the_table_and_every_row_stands_in_it() -> None:
