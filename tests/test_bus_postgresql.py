@@ -27,7 +27,7 @@ from bus.store import OutcomeUnknown, StoreUnreachable, open_bell, open_store
 from schemas.identifiers import SystemCode
 from security.evidence.checkpoint import NoteKey
 from security.keys import KeyRing
-from tests.ledger_house import NOON, House, prepare
+from tests.ledger_house import LEASE, NOON, House, prepare
 from tests.postgresql import PrivateServer, private_postgresql
 
 pytestmark = pytest.mark.service
@@ -194,6 +194,15 @@ def test_a_refusal_whose_commit_broke_is_kept_once(house: House, proxy: Proxy, c
     house.ledger.refuse(house.refusal())
     assert house.rows("refusals") == 1
     assert house.ledger.totals()["refused", "not-permitted"] == 1
+
+
+@CUTS
+def test_a_proof_whose_commit_broke_counts_for_who_used_it_and_for_nobody_else(
+    house: House, proxy: Proxy, cut: Any
+) -> None:
+    proxy.on_commit = cut
+    assert house.ledger.use_proof(b"signed", NOON + LEASE)
+    assert not house.ledger.use_proof(b"signed", NOON + LEASE)
 
 
 @CUTS
