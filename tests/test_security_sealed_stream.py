@@ -141,6 +141,10 @@ def test_no_other_file_passes_for_it(name: str, make: Callable[[], bytes]) -> No
     assert reason_of(make(), len(DATA)) == "backup-damaged", name
 
 
+def test_a_file_that_ends_between_two_chunks_is_not_whole_though_all_that_is_there_was_read() -> None:
+    assert reason_of(FILE[:BODY] + b"".join(CHUNKS[:3]), 3 * CHUNK_BYTES) == "backup-damaged"
+
+
 @pytest.mark.parametrize("data", [b"", b"\0" * 100, b"PK\x03\x04" + bytes(50), MAGIC, MAGIC + b"\xff\xff\xff\xff"])
 def test_another_kind_of_file_is_called_so(data: bytes) -> None:
     assert reason_of(data, 1) in {"backup-unreadable", "backup-damaged"}
