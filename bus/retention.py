@@ -31,6 +31,8 @@ from security.evidence.log import EvidenceLog
 
 #: The fewest exchange ids of a part: some weeks of a province.
 SMALLEST_PART: Final = 1 << 22
+#: Parts that a restore makes of one table: a query that knows no id looks into each.
+_MOST_AT_ONCE: Final = 50
 #: Rows deleted in one transaction: writers wait for no more than these.
 _ROWS_AT_ONCE: Final = 500
 #: How far ids may be out of step with the moments of acceptance: writers wait for one another, clocks are set.
@@ -169,6 +171,18 @@ def _make_part(connection: Connection, table: str, first: int, end: int) -> None
             f"FOR VALUES FROM ({first * scale}) TO ({end * scale})"
         )
     )
+
+
+def make_parts(connection: Connection, head: int) -> int:
+    """Parts for a store that is filled at once (a restore) with so many ids; returns how many were made. Of a revision
+    that knows no parts none are."""
+    size, made = max(SMALLEST_PART, head // _MOST_AT_ONCE), 0
+    for table in PARTITIONED:
+        end = max((part.end for part in _parts(connection, table)), default=head)
+        while end < head:
+            _make_part(connection, table, end, end + size)
+            end, made = end + size, made + 1
+    return made
 
 
 def _end_of_rest(connection: Connection, table: str) -> int:

@@ -372,10 +372,11 @@ def migrate(store: Store, revision: str = "head", migrations: Migrations = OURS)
     Looks at no one: who else works with the store is asked in :mod:`bus.upgrading`.
     """
     with store.writing(unhurried=True) as connection:
-        _migrate_in(connection, revision, migrations)
+        migrate_in(connection, revision, migrations)
 
 
-def _migrate_in(connection: Connection, revision: str, migrations: Migrations) -> None:
+def migrate_in(connection: Connection, revision: str = "head", migrations: Migrations = OURS) -> None:
+    """The same in a transaction of the caller's."""
     _alone(connection)
     before, works_with = _revision_of(connection), _works_with(connection)
     command.upgrade(migrations.config(connection), revision)

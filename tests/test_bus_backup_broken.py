@@ -176,6 +176,10 @@ FORGERIES: dict[str, tuple[Callable[[Forged], object], dict[str, Any], bool]] = 
         {}, False,
     ),
     "the log's size changed": (set_cell("evidence_head", "size", 3), {}, False),
+    "a delivery of no message": (set_cell("deliveries", "exchange_id", 10**6), {}, False),
+    "a row twice": (in_table("agencies", lambda part: part.rows.append(part.rows[0])), {}, False),
+    "nothing where something must be": (set_cell("deliveries", "system", None), {}, False),
+    "a text where a number must be": (set_cell("deliveries", "id", [["x"]]), {}, True),
     "a table of the store itself": (in_table("agencies", lambda p: setattr(p, "name", "alembic_version")), {}, False),
     "a column that is a statement": (in_table("agencies", rename_column), {}, False),
 }  # fmt: skip
@@ -216,9 +220,11 @@ def test_a_forged_backup_becomes_no_bus(genuine: tuple[Path, Any], tmp_path: Pat
 def test_a_forged_backup_leaves_a_postgresql_as_it_was(
     genuine: tuple[Path, Any], stores: Stores, opened: Open, tmp_path: Path
 ) -> None:
-    forge(genuine[0], tmp_path / "forged", FORGERIES["a body changed"][0])
     settings = place(tmp_path / "new", stores.empty("postgresql"))
-    assert refused_for(tmp_path / "forged", settings) == "backup-evidence-broken"
+    for name in ("a body changed", "a delivery of no message", "a row twice", "nothing where something must be"):
+        forge(genuine[0], tmp_path / "forged", FORGERIES[name][0])
+        reason = refused_for(tmp_path / "forged", settings, force=True)
+        assert reason == ("backup-evidence-broken" if name == "a body changed" else "backup-damaged"), name
     bring_back(genuine[0], settings, force=True)
     assert len(all_rows(opened(settings))["exchanges"]) == 6
 

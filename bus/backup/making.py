@@ -24,7 +24,7 @@ from uuid6 import uuid7
 from bus.attachments import place_of, read_in_chunks
 from bus.backup import Progress, in_silence
 from bus.backup.container import BackupWriter, batches
-from bus.backup.rows import TABLES, attachment_digests, column_names, flush, rows_in, snapshot_of
+from bus.backup.rows import KEPT, attachment_digests, column_names, flush, rows_in, snapshot_of
 from bus.settings import Settings
 from bus.store import Store, StoreStanding, standing_of
 from schemas.moment import to_wire, utc_now
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 #: What may hold a password, and says nothing of the bus that the next machine could use.
-_NOT_TOLD: Final = frozenset({"store_url", "broker_url", "broker_authority", "home"})
+_NOT_TOLD: Final = frozenset({"store_url", "broker_url", "broker_authority", "broker_management", "home"})
 #: So many missing attachments are named; of more only the number is kept.
 _MOST_NAMED: Final = 20
 
@@ -177,7 +177,7 @@ def _key_files(folder: Path) -> dict[str, bytes]:
 def _write_tables(
     writer: BackupWriter, connection: Connection, tally: _Tally, *, bodies: bool, progress: Progress
 ) -> None:
-    for table in TABLES:
+    for table in KEPT:
         count = 0
         with writer.part("table", table.name, columns=column_names(table)) as part:
             for rows, batch in batches(rows_in(connection, table, bodies=bodies)):

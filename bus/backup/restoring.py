@@ -112,7 +112,7 @@ def restore_backup(
     reader = BackupReader(SealedReader(file, opener))
     if reader.header != checked.header:
         raise Malformed("backup-damaged")
-    with filling(settings, checked.header["revision"], replace=replace) as connection:
+    with filling(settings, checked.header["revision"], size=checked.size, replace=replace) as connection:
         _take_parts(reader, connection, fresh_keys, settings.attachment_folder, progress)
         bring_up_to_date(connection)
         proven = _prove(settings, connection, checked, fresh_keys, progress)

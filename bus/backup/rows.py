@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
@@ -37,9 +36,22 @@ import bus.tables
 import registry.store
 import security.evidence.log
 from bus.records import State
+from bus.retention import make_parts
 from bus.settings import Settings
-from bus.store import Store, migration_config, open_engine
-from bus.tables import attachments, deliveries, exchange_attachments, exchanges, outbox, payloads, replies
+from bus.store import Store, migrate_in, open_engine, open_store
+from bus.tables import (
+    attachments,
+    breakers,
+    deliveries,
+    duties,
+    exchange_attachments,
+    exchanges,
+    nodes,
+    outbox,
+    payloads,
+    replies,
+)
+from schemas.problem import Malformed
 from security.evidence.log import evidence_head, evidence_leaves
 
 #: Evidence first: whoever reads learns early what it is worth. Then in the order in which rows refer to each other.
@@ -48,6 +60,8 @@ TABLES: tuple[Table, ...] = (
     *registry.store.metadata.sorted_tables,
     *bus.tables.metadata.sorted_tables,
 )
+#: What processes tell each other of themselves is over when they are.
+KEPT: tuple[Table, ...] = tuple(table for table in TABLES if table not in (nodes, breakers, duties))
 
 _UNDELIVERED = deliveries.c.state != State.DELIVERED.value
 #: What is left out of a backup without bodies is what its receivers have; what must still go out, or may be replayed,
@@ -72,15 +86,15 @@ _WITHOUT_BODIES: Mapping[str, ColumnElement[bool]] = {
 @contextmanager
 def snapshot_of(store: Store) -> Iterator[Connection]:
     """The store as it is at the first look, however long the reading takes; nobody who writes waits for it."""
-    if store.is_sqlite:
-        with store.reading() as connection:
-            yield connection
-        return
-    with store.engine.connect() as connection:
-        connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
-            connection.exec_driver_sql(f"SET LOCAL {limit} = 0")
+    with store.reading(unhurried=True) as connection:
+        _for_as_long_as_it_takes(connection)
         yield connection
+
+
+def _for_as_long_as_it_takes(connection: Connection) -> None:
+    """PostgreSQL may not end this transaction because files are copied between two of its statements."""
+    if connection.dialect.name != "sqlite":
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
 
 
 def column_names(table: Table) -> list[str]:
@@ -161,11 +175,13 @@ def knows_revision(revision: str) -> bool:
 
 
 @contextmanager
-def filling(settings: Settings, revision: str, *, replace: bool) -> Iterator[Connection]:
+def filling(settings: Settings, revision: str, *, size: int, replace: bool) -> Iterator[Connection]:
     """A transaction over empty tables of that revision. On a normal exit it is the store of the settings; on an
-    exception, or if this process dies, nothing has changed there. ``replace``: tables that are there go."""
+    exception, or if this process dies, nothing has changed there. ``size``: how many ids they will have; ``replace``:
+    tables that are there go."""
     if _sqlite_file(settings) is None:
         with _filling_postgresql(settings, revision, replace=replace) as connection:
+            make_parts(connection, size)
             yield connection
     else:
         with _filling_sqlite(settings, revision) as connection:
@@ -174,9 +190,10 @@ def filling(settings: Settings, revision: str, *, replace: bool) -> Iterator[Con
 
 @contextmanager
 def _filling_postgresql(settings: Settings, revision: str, *, replace: bool) -> Iterator[Connection]:
-    engine = open_engine(settings)
+    store = open_store(settings)
     try:
-        with engine.begin() as connection:
+        with store.writing(unhurried=True) as connection:
+            _for_as_long_as_it_takes(connection)
             if replace:
                 for table in reversed(TABLES):
                     connection.exec_driver_sql(f'DROP TABLE IF EXISTS "{table.name}" CASCADE')
@@ -185,7 +202,7 @@ def _filling_postgresql(settings: Settings, revision: str, *, replace: bool) -> 
             yield connection
             connection.exec_driver_sql("ANALYZE")
     finally:
-        engine.dispose()
+        store.close()
 
 
 @contextmanager
@@ -206,7 +223,7 @@ def _filling_sqlite(settings: Settings, revision: str) -> Iterator[Connection]:
                 _make_tables(connection, revision)
                 yield connection
             if driver.execute("PRAGMA foreign_key_check").fetchone() is not None:
-                raise ValueError("rows refer to rows that are not there")
+                raise Malformed("backup-damaged")
             driver.execute("PRAGMA journal_mode=WAL")
     except BaseException:
         engine.dispose()
@@ -221,7 +238,7 @@ def _filling_sqlite(settings: Settings, revision: str) -> Iterator[Connection]:
 
 
 def _make_tables(connection: Connection, revision: str) -> None:
-    command.upgrade(migration_config(connection), revision)
+    migrate_in(connection, revision)
     names = set(inspect(connection).get_table_names())
     for table in reversed(TABLES):  # a migration may have put rows in; those of the backup are all there are
         if table.name in names:
@@ -230,7 +247,7 @@ def _make_tables(connection: Connection, revision: str) -> None:
 
 def bring_up_to_date(connection: Connection) -> None:
     """The tables, once they are filled, become those of this program."""
-    command.upgrade(migration_config(connection), "head")
+    migrate_in(connection)
     if connection.dialect.name != "sqlite":
         _count_on(connection)
 
@@ -280,6 +297,14 @@ class TableFilled:
         self._insert = f'INSERT INTO "{table}" ({quoted}) VALUES ({", ".join("?" * len(columns))})'  # noqa: S608 - checked
 
     def take(self, batches_of_rows: Iterable[Sequence[Sequence[Any]]]) -> None:
+        """Raises Malformed(backup-damaged) for rows that the table does not take."""
+        dbapi: Any = self._connection.dialect.loaded_dbapi
+        try:
+            self._take(batches_of_rows)
+        except (dbapi.IntegrityError, dbapi.DataError, dbapi.ProgrammingError, dbapi.InterfaceError):
+            raise Malformed("backup-damaged") from None
+
+    def _take(self, batches_of_rows: Iterable[Sequence[Sequence[Any]]]) -> None:
         driver: Any = self._connection.connection.driver_connection
         if self._connection.dialect.name == "sqlite":
             for rows in batches_of_rows:

@@ -283,6 +283,6 @@ def _explain(error: Exception, session: Session) -> NoReturn:
     if isinstance(error, OSError):
         place = f" ({error.filename})" if error.filename else ""
         fail(f"The system said: {error.strerror or name}{place}.")
-    if type(error).__module__.startswith("sqlalchemy"):
+    if type(error).__module__.startswith(("sqlalchemy", "psycopg", "sqlite3")):
         fail(f"The store did not answer as it should ({name}). `lgsp doctor` says what is wrong with it.")
     fail(f"This should not happen ({name}). Run the same command with `lgsp --debug ...` and report what it prints.")
