@@ -35,8 +35,9 @@ def main(arguments: list[str]) -> int:
 
 def contents(brokers: list[str], stores: list[str]) -> dict[str, str]:
     """Name of a file → what is in it."""
-    broker_password, store_password = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+    broker_password, operator_password, store_password = (secrets.token_urlsafe(32) for _ in range(3))
     return {
+        "broker-management": f"http://operator:{quote(operator_password)}@{brokers[0].partition(':')[0]}:15672",
         "broker-url": ",".join(
             f"amqp://lgsp:{quote(broker_password)}@{with_port(host, 5672)}/lgsp" for host in brokers
         ),
@@ -44,7 +45,7 @@ def contents(brokers: list[str], stores: list[str]) -> dict[str, str]:
         "grafana-password": secrets.token_urlsafe(24),
         "postgres-admin-password": secrets.token_urlsafe(32),
         "postgres-password": store_password,
-        "rabbitmq-definitions.json": json.dumps(definitions(broker_password), indent=1),
+        "rabbitmq-definitions.json": json.dumps(definitions(broker_password, operator_password), indent=1),
         "replication-password": secrets.token_urlsafe(32),
         "store-url": store_url(store_password, stores),
     }
@@ -56,27 +57,33 @@ def store_url(password: str, hosts: list[str]) -> str:
     if len(hosts) == 1:
         return f"{start}{with_port(hosts[0], 5432)}/lgsp"
     several = "&".join(f"host={with_port(host, 5432)}" for host in hosts)
-    return f"{start}/lgsp?{several}&target_session_attrs=read-write&connect_timeout=3"
+    return f"{start}/lgsp?{several}&target_session_attrs=read-write"
 
 
 def with_port(host: str, port: int) -> str:
     return host if ":" in host else f"{host}:{port}"
 
 
-def definitions(password: str) -> dict[str, object]:
-    """RabbitMQ's users and rights: the bus has its own virtual host and, in it, only what is called lgsp."""
+def definitions(password: str, operator_password: str) -> dict[str, object]:
+    """RabbitMQ's users and rights: the bus has its own virtual host and, in it, only what is called lgsp. The operator
+    is who gives members users of their own (`lgsp broker`); its password is for no node."""
     own = r"^(lgsp\..*|amq\.default)?$"
     return {
-        "users": [
-            {
-                "name": "lgsp",
-                "password_hash": password_hash(password, os.urandom(4)),
-                "hashing_algorithm": "rabbit_password_hashing_sha256",
-                "tags": [],
-            }
-        ],
+        "users": [user("lgsp", password, []), user("operator", operator_password, ["administrator"])],
         "vhosts": [{"name": "lgsp"}],
-        "permissions": [{"user": "lgsp", "vhost": "lgsp", "configure": own, "write": own, "read": own}],
+        "permissions": [
+            {"user": "lgsp", "vhost": "lgsp", "configure": own, "write": own, "read": own},
+            {"user": "operator", "vhost": "lgsp", "configure": ".*", "write": ".*", "read": ".*"},
+        ],
+    }
+
+
+def user(name: str, password: str, tags: list[str]) -> dict[str, object]:
+    return {
+        "name": name,
+        "password_hash": password_hash(password, os.urandom(4)),
+        "hashing_algorithm": "rabbit_password_hashing_sha256",
+        "tags": tags,
     }
 
 

@@ -189,7 +189,7 @@ def test_a_service_has_no_more_than_it_needs(path: Path, name: str, service: dic
     assert not {"privileged", "cap_add", "network_mode", "pid", "devices"} & service.keys()
     assert re.fullmatch(r"[\w/.-]+:v?\d[\w.-]*", service["image"])
     assert "logging" in service
-    assert service["restart"] == ("no" if name == "init" else "unless-stopped")
+    assert service["restart"] == ("no" if name in ("init", "operator") else "unless-stopped")
     if service["image"].startswith("lgsp-bus"):
         assert service["image"] == f"lgsp-bus:{VERSION}"
         assert service["read_only"]
@@ -244,7 +244,7 @@ def test_the_bus_takes_the_settings_that_it_is_given(path: Path, tmp_path: Path)
     make_secrets(tmp_path / "secrets", "--broker", *brokers, "--store", *stores)
     given = {"PUBLIC_URL": "https://lgsp.test", "SYSTEM": "H99/lgsp-bus", "LOG_ORIGIN": "lgsp.test/evidence"}
     for name, service in composed(path)["services"].items():
-        if service["image"].startswith("lgsp-bus"):
+        if service["image"].startswith("lgsp-bus") and "environment" in service:
             environ = {
                 variable: re.sub(r"\$\{(\w+):\?[^}]*\}", lambda match: given[match[1]], str(value)).replace(
                     "/run/secrets", str(tmp_path / "secrets")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 
@@ -58,6 +58,7 @@ class _BusCollector(Collector):
         yield GaugeMetricFamily("lgsp_store_read_seconds", "Reading the totals just now", value=read_seconds)
         free = shutil.disk_usage(self._bus.settings.home).free
         yield GaugeMetricFamily("lgsp_home_free_bytes", "Room left where the home folder lies", value=free)
+        yield self._nodes()
         yield from self._broker()
         yield from self._deliverer()
         yield from self._queues(now)
@@ -77,6 +78,14 @@ class _BusCollector(Collector):
         for state, number in self._bus.ledger.unsettled().items():
             states.add_metric([state.value], number)
         yield states
+
+    def _nodes(self) -> Metric:
+        """As this process last saw the roll; nothing where it is on none."""
+        living = GaugeMetricFamily("lgsp_nodes", "Processes of the bus that live", labels=["role", "version"])
+        counted = Counter((node.role.value, node.version) for node in self._bus.cluster.living)
+        for (role, version), number in sorted(counted.items()):
+            living.add_metric([role, version], number)
+        return living
 
     def _broker(self) -> Iterator[Metric]:
         """Nothing where the store is the queue."""
