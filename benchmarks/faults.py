@@ -33,7 +33,7 @@ from bus.logs import configure_logs
 
 MESSAGES: Final = 240
 CSV: Final = ROOT / "docs" / "failure-matrix.csv"
-_HEAD: Final = Path(__file__).with_name("faults_page.md")
+_HEAD: Final = Path(__file__).with_name("faults_page.md.template")
 PAGE: Final = ROOT / "docs" / "failure-matrix.md"
 _COLUMNS: Final = (
     "row", "mode", "fault", "result", "accepted", "once", "twice", "lost", "arrivals", "replayed", "dead",
