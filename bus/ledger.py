@@ -461,7 +461,7 @@ class Ledger:
         """One turn of a dispatcher in one transaction: note that ``queued`` are safe in their queues, and hold back up
         to ``limits[system]`` due rows of each system until then, to be published now.
 
-        What is not noted as queued by that moment is due again: a dispatcher that dies loses nothing.
+        What is neither claimed nor noted as queued by that moment is due again: a dispatcher that dies loses nothing.
         """
         return self._store.write(self._hold_due_in, queued, limits, now, until)
 
@@ -476,7 +476,12 @@ class Ledger:
         if queued:
             rows = [reference.outbox_id for reference in queued]
             self._statements.note_queued.run(connection, {"ids": rows})
-        due = self._due(connection, limits, now)
+        if not limits:
+            return []
+        waiting = {
+            system for system, due_at in self._statements.systems_due.rows(connection) if due_at <= to_micros(now)
+        }
+        due = self._due(connection, {system: most for system, most in limits.items() if system in waiting}, now)
         if not due:
             return []
         held = {"ids": [row for row, _ in due], "until": to_micros(until), "now": to_micros(now)}
@@ -525,7 +530,7 @@ class Ledger:
     def requeue_lost(self, system: SystemCode, queued_before: datetime, now: datetime) -> int:
         """What should lie in a queue that was found empty is due again; counted. For a broker that lost its disks."""
         values = {"system": system, "before": to_micros(queued_before), "now": to_micros(now)}
-        requeued: int = self._store.write(lambda connection: self._statements.requeue_lost.run(connection, values))
+        requeued: int = self._store.write(lambda connection: self._statements.requeue_lost.touch(connection, values))
         return requeued
 
     def queued_systems(self, queued_before: datetime) -> list[SystemCode]:

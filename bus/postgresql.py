@@ -20,11 +20,13 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg import waiting
 from sqlalchemy import URL, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
 from bus.logs import get_logger
 from bus.settings import Settings
+from security.statements import send_waiting
 
 log = get_logger()
 
@@ -36,6 +38,8 @@ CHANNEL = "lgsp_due"
 _PATIENCE_BEYOND = 1.2
 #: PostgreSQL cuts longer names.
 _MOST_NAME_BYTES = 63
+#: How often a wait looks up, for its own end.
+_LOOK_SECONDS = 0.1
 #: How long the bell waits for a ring before it looks whether it shall end.
 _LISTEN_SECONDS = 1.0
 #: After a connection was lost: the first pause before a new one, and the longest.
@@ -54,12 +58,29 @@ class PatientConnection(psycopg.Connection[Any]):
 
     def wait(self, gen: Generator[Any, Any, T], *arguments: Any, **options: Any) -> T:
         if self.patience_seconds is None:
-            return super().wait(gen, *arguments, **options)
+            return self.wait_any_time(gen, *arguments, **options)
         try:
-            return super().wait(_until(gen, time.monotonic() + self.patience_seconds), *arguments, **options)
+            return self.wait_any_time(_until(gen, time.monotonic() + self.patience_seconds), *arguments, **options)
         except ServerSilent:
             self.pgconn.finish()
             raise
+
+    def wait_any_time(self, gen: Generator[Any, Any, T], *arguments: Any, **options: Any) -> T:
+        """As the driver does."""
+        return super().wait(gen, *arguments, **options)
+
+
+class PatientOnRealThreads(PatientConnection):
+    """Waits as the driver does where gevent is not. Where gevent is, the driver would turn an event loop in each thread
+    that waits, several times a transaction; transactions that write have real threads (:class:`bus.store.Apart`)."""
+
+    def wait_any_time(self, gen: Generator[Any, Any, T], interval: float = _LOOK_SECONDS, **options: Any) -> T:
+        waited: T = _WAIT_IN_C(gen, self.pgconn.socket, interval, **options)
+        return waited
+
+
+#: Of a build without it (psycopg without its extension in C), the usual way.
+_WAIT_IN_C: Any = getattr(waiting, "wait_c", waiting.wait)
 
 
 def _until(gen: Generator[Any, Any, T], ends: float) -> Generator[Any, Any, T]:
@@ -88,12 +109,21 @@ def open_reading_engine(url: URL, settings: Settings, role: str) -> Engine:
         hide_parameters=True,
         paramstyle="format",  # see Prepared
     )
-    _make_patient(engine, settings)
+    _make_patient(engine, settings, PatientConnection)
     return engine
 
 
 def open_writing_engine(url: URL, settings: Settings, role: str) -> Engine:
-    """For connections that the store keeps itself."""
+    """For connections that the store keeps itself, and uses on real threads only."""
+    return _open_unpooled(url, settings, role, PatientConnection if _waits_in_c() else PatientOnRealThreads)
+
+
+def _waits_in_c() -> bool:
+    """Whether the driver chooses that way itself, as it does where gevent is not."""
+    return waiting.wait is _WAIT_IN_C
+
+
+def _open_unpooled(url: URL, settings: Settings, role: str, kind: type[PatientConnection]) -> Engine:
     engine = create_engine(
         with_hosts(url),
         connect_args=connect_arguments(url, settings, role),
@@ -101,7 +131,7 @@ def open_writing_engine(url: URL, settings: Settings, role: str) -> Engine:
         hide_parameters=True,
         paramstyle="format",
     )
-    _make_patient(engine, settings)
+    _make_patient(engine, settings, kind)
     return engine
 
 
@@ -145,13 +175,14 @@ def _name(role: str) -> str:
     return f"lgsp {role}@{socket.gethostname()}".encode()[:_MOST_NAME_BYTES].decode("utf-8", "ignore")
 
 
-def _make_patient(engine: Engine, settings: Settings) -> None:
+def _make_patient(engine: Engine, settings: Settings, kind: type[PatientConnection]) -> None:
     def connect(_dialect: Any, _record: Any, arguments: Any, words: dict[str, Any]) -> PatientConnection:
-        connection = PatientConnection.connect(*arguments, **words)
+        connection = kind.connect(*arguments, **words)
         connection.patience_seconds = settings.store_timeout_seconds * _PATIENCE_BEYOND
         return connection
 
     event.listen(engine, "do_connect", connect)
+    event.listen(engine, "before_cursor_execute", lambda connection, *_: send_waiting(connection))
 
 
 class Bell:
@@ -162,7 +193,7 @@ class Bell:
     """
 
     def __init__(self, url: URL, settings: Settings, heard: Callable[[], object]) -> None:
-        self._engine = open_writing_engine(url, settings, "bell")
+        self._engine = _open_unpooled(url, settings, "bell", PatientConnection)
         self._heard = heard
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bell", daemon=True)

@@ -6,6 +6,8 @@
                      ▲             failed, or not confirmed in time │
                      └──────────────────────────────────────────────┘
 
+Most deliveries are claimed before anybody notes that their reference has arrived; only of the others it is noted.
+
 The row stays until the delivery is claimed, so nothing is lost with the broker: a reference that did not arrive is sent
 again a second later, one that nothing is known of when its hold runs out, and so is what lay in a queue that is found
 empty (a broker that lost its disks). A reference too many claims nothing: the ledger knows whether its delivery still
@@ -18,8 +20,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Final
 
@@ -36,8 +40,14 @@ from schemas.moment import utc_now
 
 log = get_logger()
 
-#: A reference whose confirmation has not come by then is sent again.
+#: A reference of which by then nothing is known is sent again.
 _HOLD: Final = timedelta(seconds=15)
+#: What has arrived and is not claimed so soon is noted. Noting it at once would be one more change of every row.
+_NOTE_AFTER_SECONDS: Final = 5.0
+#: How soon to look for what did not arrive while something is on its way.
+_CONFIRM_SECONDS: Final = 0.2
+#: A turn of the dispatcher that comes sooner finds little to send, and costs as much.
+_TURN_SECONDS: Final = 0.02
 #: How soon after a reference is known not to have arrived it is sent again; at once, a queue that takes nothing would
 #: keep a dispatcher running in circles.
 _AGAIN: Final = timedelta(seconds=1)
@@ -82,6 +92,8 @@ class QueuedBroker:
         self._link = RabbitLink(urls, on_change=self._on_change, authority_file=authority_file)
         #: What was claimed by which reference and until when, until its end is on disk. Of the relay's thread.
         self._held: dict[tuple[int, int], tuple[Received, datetime]] = {}
+        #: References that have arrived, and when that was heard. Of the dispatcher's thread.
+        self._arrived: deque[tuple[float, Reference]] = deque()
         self._swept_at = time.monotonic()
         self._stopping = threading.Event()
         self._giving_back = threading.Event()
@@ -170,17 +182,16 @@ class QueuedBroker:
 
     def _dispatch(self) -> None:
         looked_at = time.monotonic()
-        confirmed: list[Reference] = []
         failed: list[Reference] = []
         while not self._stopping.is_set():
+            begun = time.monotonic()
             try:
                 failed += self._link.failed()
                 if failed:
                     self._ledger.hand_back([each.delivery_id for each in failed], utc_now() + _AGAIN)
                     failed = []
-                confirmed += self._link.confirmed()
-                sent = self._send_due(confirmed)
-                confirmed = []
+                self._arrived.extend((begun, each) for each in self._link.confirmed())
+                sent = self._send_due(begun)
                 if time.monotonic() - looked_at > _LOOK_SECONDS:
                     looked_at = time.monotonic()
                     self._keep_house()
@@ -190,17 +201,34 @@ class QueuedBroker:
                 sent = 0
                 self._stopping.wait(1.0)
             if not sent:
-                self._listener.wait(self._poll_seconds if not self._link.unconfirmed else _CONFIRM_SECONDS)
+                patience = _CONFIRM_SECONDS if self._link.unconfirmed else self._poll_seconds
+                self._listener.wait(min(patience, self._poll_seconds))
+            time.sleep(max(0.0, _TURN_SECONDS - (time.monotonic() - begun)))
 
-    def _send_due(self, confirmed: Sequence[Reference]) -> int:
+        self._note_the_rest()
+
+    def _note_the_rest(self) -> None:
+        """Else other nodes would send it a second time: no harm, and no use."""
+        self._arrived.extend((0.0, each) for each in self._link.confirmed())
+        if self._arrived:
+            now = utc_now()
+            try:
+                self._ledger.hold_due([reference for _, reference in self._arrived], {}, now, now)
+            except Exception:
+                log.exception("dispatch.failed")
+
+    def _send_due(self, begun: float) -> int:
         """Note what has arrived, send what is due; returns how many were sent."""
         now, started = utc_now(), time.time_ns()
         systems = self._served_systems()
         self._hold(systems)
-        limits = {} if self._must_pause() else self._due(systems, now)
-        if not confirmed and not limits:
+        unclaimed = self._arrived_before(begun - _NOTE_AFTER_SECONDS)
+        limits = {} if self._must_pause() else dict.fromkeys(systems, _MOST_OF_A_SYSTEM)
+        if not unclaimed and not limits:
             return 0
-        references = self._ledger.hold_due(confirmed, limits, now, now + _HOLD)
+        references = self._ledger.hold_due(unclaimed, limits, now, now + _HOLD)
+        for _ in unclaimed:
+            self._arrived.popleft()
         if references:
             self._link.publish(references)
             for reference in references:
@@ -227,12 +255,10 @@ class QueuedBroker:
     def _must_pause(self) -> bool:
         return not self._link.is_open or self._link.is_blocked or self._link.unconfirmed >= _MOST_UNCONFIRMED
 
-    def _due(self, systems: Mapping[SystemCode, int], now: datetime) -> dict[SystemCode, int]:
-        return {
-            system: _MOST_OF_A_SYSTEM
-            for system, due_at in self._ledger.systems_due(now)
-            if due_at <= now and system in systems
-        }
+    def _arrived_before(self, moment: float) -> list[Reference]:
+        """What arrived until then and has not been noted, a part at a time."""
+        arrived = takewhile(lambda each: each[0] <= moment, self._arrived)
+        return [reference for _, reference in islice(arrived, _MOST_UNCONFIRMED)]
 
     def _served_systems(self) -> Mapping[SystemCode, int]:
         """The systems that are delivered to, with the most deliveries that may be open at each."""
@@ -261,7 +287,3 @@ class QueuedBroker:
                 found = self._ledger.requeue_lost(system, now - _MISSED_AFTER, now)
                 if found:
                     log.warning("outbox.sent_again", system=system, count=found)
-
-
-#: How soon to look for confirmations that are on their way.
-_CONFIRM_SECONDS: Final = 0.02
