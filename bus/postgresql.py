@@ -179,6 +179,8 @@ def _make_patient(engine: Engine, settings: Settings, kind: type[PatientConnecti
     def connect(_dialect: Any, _record: Any, arguments: Any, words: dict[str, Any]) -> PatientConnection:
         connection = kind.connect(*arguments, **words)
         connection.patience_seconds = settings.store_timeout_seconds * _PATIENCE_BEYOND
+        # The driver ends its own prepared statements by DEALLOCATE ALL, which would end those of security.batches too.
+        connection.prepare_threshold = None
         return connection
 
     event.listen(engine, "do_connect", connect)

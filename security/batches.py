@@ -115,7 +115,8 @@ class Batch:
         self._give_out(answers, preparing, results)
 
     def _queue(self, answers: Sequence[Answer]) -> list[str | None]:
-        """Hands everything to libpq; returns, for each answer that will come, what was prepared, if that was all."""
+        """Hand everything to libpq. Returns what each result will be of: a prepared statement, ``""`` (BEGIN), or
+        None for the next answer."""
         server = self._driver.pgconn
         order: list[str | None] = []
         if server.transaction_status == TransactionStatus.IDLE and not self._driver.autocommit:
@@ -142,14 +143,14 @@ class Batch:
         return words
 
     def _give_out(self, answers: Sequence[Answer], order: Sequence[str | None], results: Sequence[_Result]) -> None:
-        left = iter(answers)
         for prepared, result in zip(order, results, strict=True):
-            if result.status == ExecStatus.FATAL_ERROR:
+            if result.status == ExecStatus.FATAL_ERROR:  # nothing after it was done
                 raise error_from_result(result, encoding=self._driver.info.encoding)
-            if prepared is None:
-                next(left).take(result)
-            elif prepared:
+            if prepared:
                 self._prepared[prepared] = b"lgsp_%d" % len(self._prepared)
+        executed = [result for prepared, result in zip(order, results, strict=True) if prepared is None]
+        for answer, result in zip(answers, executed, strict=True):
+            answer.take(result)
 
 
 def _exchange(server: Any) -> Generator[Wait, int, list[_Result]]:

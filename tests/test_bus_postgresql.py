@@ -233,7 +233,7 @@ def test_a_backend_killed_while_it_commits(house: House, postgresql: PrivateServ
     with postgresql.connect(_database(house)) as admin:
         admin.execute(
             "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN PERFORM pg_sleep(20); RETURN NULL; END $$"
+            "$$ BEGIN PERFORM pg_sleep(8); RETURN NULL; END $$"
         )
         admin.execute(
             "CREATE CONSTRAINT TRIGGER slowly AFTER INSERT ON exchanges DEFERRABLE INITIALLY DEFERRED "
@@ -314,13 +314,13 @@ def test_while_the_server_is_away_everybody_hears_so_at_once_and_afterwards_all_
     assert house.rows("exchanges") == 2
 
 
-@pytest.mark.parametrize("impossible", [None, "\x00"], ids=["the server refuses it", "the driver refuses it"])
+@pytest.mark.parametrize("impossible", [None, "\x00"], ids=["no value", "no text"])
 def test_a_statement_that_fails_among_others_takes_its_transaction_with_it_and_not_the_connection(
     house: House, impossible: Any
 ) -> None:
     bad, good = house.new(), house.new()
     object.__setattr__(bad.message, "traceparent", impossible)
-    with pytest.raises(Exception, match=r"null value|NUL"):
+    with pytest.raises(Exception, match=r"null value|0x00"):
         house.ledger._write([good, bad])
     assert (house.rows("exchanges"), house.rows("evidence_leaves"), house.rows("counters")) == (0, 0, 0)
     assert len(house.store._writers) == 1
