@@ -391,6 +391,74 @@ used_proofs = Table(
     sqlite_with_rowid=False,
 )
 
+#: Who may sign in to the console.
+people = Table(
+    "people",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("display_name", Text, nullable=False),
+    #: Comma-separated (:class:`bus.people.PersonRole`).
+    Column("roles", Text, nullable=False),
+    #: Sees this agency only; null: the province.
+    Column("agency", Text),
+    #: argon2id in PHC text form; empty: signs in elsewhere (OpenID Connect).
+    Column("password_hash", Text, nullable=False),
+    Column("must_change", Integer, nullable=False),
+    #: The sealed seed of one-time passwords (RFC 6238), and the latest period that was used.
+    Column("totp", LargeBinary),
+    Column("totp_used", BigInteger, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("locked_until", BigInteger),
+    #: ``issuer subject`` of OpenID Connect.
+    Column("subject", Text, unique=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("disabled_at", BigInteger),
+)
+
+person_sessions = Table(
+    "person_sessions",
+    metadata,
+    Column("token_sha256", Text, primary_key=True),
+    Column("person", Text, ForeignKey("people.name"), nullable=False),
+    Column("form_key", Text, nullable=False),
+    Column("begun_at", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+    Column("ends_at", BigInteger, nullable=False),
+    Index("person_sessions_of_person", "person"),
+)
+
+#: What people did in the console, and why. Never changed.
+audit_events = Table(
+    "audit_events",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("person", Text, nullable=False),
+    #: Whose affair it was; null: the province's.
+    Column("agency", Text),
+    Column("action", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("facts", Text, nullable=False),
+    Index("audit_events_of_target", "target", "id"),
+    Index("audit_events_of_person", "person", "id"),
+)
+
+#: Figures of each flow (sender, service, receiving system) by the hour, added up in the ledger's own transactions.
+flow_hours = Table(
+    "flow_hours",
+    metadata,
+    #: Hours since 1970.
+    Column("hour", BigInteger, primary_key=True),
+    Column("sender", Text, primary_key=True),
+    Column("service", Text, primary_key=True),
+    #: Empty of what was refused.
+    Column("system", Text, primary_key=True),
+    #: ``accepted``, ``delivered``, ``retried``, ``died``, ``refused``; ``ms <= 100``: delivered so soon after it came.
+    Column("what", Text, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
 #: What the store says of itself, by name.
 store_marks = Table(
     "store_marks",
