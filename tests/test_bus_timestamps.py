@@ -15,7 +15,8 @@ import pytest
 import structlog
 from click.testing import CliRunner
 
-from benchmarks.timestamp_authority import AuthorityMissing, TimestampServer, new_root
+from benchmarks.certificates import new_root
+from benchmarks.timestamp_authority import AuthorityMissing, TimestampServer
 from bus.assembly import Bus, open_bus
 from bus.bundles import bundle_of, trust_of
 from bus.cli import lgsp

@@ -16,14 +16,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from benchmarks.timestamp_authority import (
-    POLICY,
-    AuthorityMissing,
-    Issued,
-    TimestampServer,
-    issue,
-    new_root,
-)
+from benchmarks.certificates import Issued, issue, new_root
+from benchmarks.timestamp_authority import POLICY, AuthorityMissing, TimestampServer
 from schemas.moment import utc_now
 from schemas.problem import InvalidReply, Malformed
 from security.timestamps import MAX_ANSWER_BYTES, TimestampRequest, TimestampTrust
