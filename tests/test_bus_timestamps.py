@@ -247,9 +247,9 @@ def test_the_store_waits_for_no_authority(world: World, tmp_path: Path) -> None:
     with serving(thinking) as slow:
         node = Node(world.bus)
         node.stamping._urls = [slow.url]
-        node.stamping._answer_seconds = 20.0
+        node.stamping._answer_seconds = 5.0
         assert node.turn(utc_now()) is None
-    assert len(written) == 1
+        assert len(written) == 1  # when it answered, not once it was given up
 
 
 # ── when the authority fails ──────────────────────────────────────────────────────────────────────────────────────────
