@@ -16,7 +16,8 @@ import pika
 from benchmarks.dying_process import PUBLISH, SERVE, WORK, mark
 from benchmarks.faults_line import Line
 from benchmarks.faults_servers import QUEUE, FalseClock, Servers, Skipped, new_postgresql, small_disk, with_standby
-from benchmarks.faults_stand import Load, Outcome, Sent, Stand, audit
+from benchmarks.faults_stand import Load, Outcome, Sent, Stand, audit, without_timestamp
+from benchmarks.timestamp_authority import AuthorityMissing, TimestampServer
 from registry.model import RetryPolicy
 
 EMBEDDED, PRODUCTION = "embedded", "production"
@@ -337,6 +338,36 @@ def _receiver_behaves(how: str, scene: Scene) -> Outcome:
         return audit(stand, load)
 
 
+def _no_timestamps(scene: Scene) -> Outcome:
+    """It answers, is gone, and comes back: then one timestamp covers all that came meanwhile."""
+    try:
+        authority = TimestampServer(scene.folder / "authority")
+    except AuthorityMissing as missing:
+        raise Skipped(str(missing)) from None
+    authority.start()
+    environment = {
+        "LGSP_TIMESTAMP_URL": authority.url,
+        "LGSP_TIMESTAMP_AUTHORITY": str(authority.roots_file),
+        "LGSP_TIMESTAMP_SECONDS": "0.5",
+    }
+    try:
+        with scene.stand(environment=environment) as stand:
+            with _under_load(scene, stand, seconds=14) as load:
+                before = authority.asked
+                authority.stop()
+                load.wait_until(0.7)
+                authority.start()
+                stand.ended()
+            outcome = audit(stand, load)
+            unstamped = without_timestamp(stand, load.sent)
+    finally:
+        authority.stop()
+    complaints = [*outcome.complaints]
+    complaints += [] if before else ["no timestamp was asked for before the fault"]
+    complaints += [f"{unstamped} messages have no timestamp in the end"] if unstamped else []
+    return replace(outcome, complaints=complaints)
+
+
 def _poison_messages(scene: Scene) -> Outcome:
     """A thousand messages that the receiver refuses, five of them for each good one."""
     poison = {serial: b"poison" for serial in range(1200) if serial % 6}
@@ -387,10 +418,6 @@ class Row:
     title: str
     modes: tuple[str, ...] = (PRODUCTION,)
     play: Callable[[Scene], Outcome]
-
-
-def _no_timestamps(_scene: Scene) -> Outcome:
-    raise Skipped("the bus asks no timestamp authority yet: checkpoints bear the log's own time")
 
 
 #: Which of the eight steps a kill point belongs to.
@@ -502,7 +529,7 @@ ROWS: Final = (
         modes=BOTH,
         play=partial(_receiver_behaves, "breaks-off"),
     ),
-    Row(name="timestamp-authority", title="timestamp authority down", play=_no_timestamps),
+    Row(name="timestamp-authority", title="timestamp authority down", modes=BOTH, play=_no_timestamps),
     Row(
         name="poison-messages",
         title="1,000 messages that the receiver refuses, among good ones",

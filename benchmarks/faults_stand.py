@@ -440,6 +440,26 @@ def audit(stand: Stand, load: Load, *, refused: Callable[[Sent], bool] = lambda 
         bus.close()
 
 
+def without_timestamp(stand: Stand, sent: Sequence[Sent]) -> int:
+    """Of how many messages no authority has confirmed the time, once the duty has had the time to catch up."""
+    bus = open_bus(stand.settings)
+    patience_ends = time.monotonic() + _PATIENCE_SECONDS
+    try:
+        trust = Trust.read(trust_of(bus))
+        left = {one.message_id for one in sent}
+        while left and time.monotonic() < patience_ends:
+            time.sleep(0.5)
+            left = {message_id for message_id in left if not _is_stamped(bus, message_id, trust)}
+        return len(left)
+    finally:
+        bus.close()
+
+
+def _is_stamped(bus: Bus, message_id: str, trust: Trust) -> bool:
+    record = bus.ledger.find(MessageId(message_id))
+    return record is not None and "timestamp-holds" in verify_bundle(bundle_of(bus, record), trust).findings
+
+
 def _settle_down(bus: Bus, wanted: set[str]) -> set[str]:
     """The messages that were replayed."""
     patience_ends = time.monotonic() + _PATIENCE_SECONDS

@@ -31,6 +31,23 @@ class RabbitMissing(RuntimeError):
     """There is no RabbitMQ on this machine and this user may not install it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFiles:
+    """What a server shows to those who connect, in PEM."""
+
+    authority: Path
+    certificate: Path
+    key: Path
+
+    def lines(self, of: str) -> list[str]:
+        """For RabbitMQ's configuration."""
+        return [
+            f"{of}.cacertfile = {self.authority}",
+            f"{of}.certfile = {self.certificate}",
+            f"{of}.keyfile = {self.key}",
+        ]
+
+
 @dataclass(slots=True, kw_only=True)
 class RabbitNode:
     """A node, running or not. ``pids`` are its processes; alone, it has its port mapper among them."""
@@ -44,10 +61,12 @@ class RabbitNode:
     node: Running | None = None
     #: Of the management interface, 0 without it.
     management_port: int = 0
+    #: Both speak TLS and nothing else.
+    tls: bool = False
 
     @property
     def url(self) -> str:
-        return f"amqp://guest:guest@127.0.0.1:{self.port}/"
+        return f"{'amqps' if self.tls else 'amqp'}://guest:guest@127.0.0.1:{self.port}/"
 
     @property
     def name(self) -> str:
@@ -55,7 +74,7 @@ class RabbitNode:
 
     @property
     def management_url(self) -> str:
-        return f"http://guest:guest@127.0.0.1:{self.management_port}/"
+        return f"{'https' if self.tls else 'http'}://guest:guest@127.0.0.1:{self.management_port}/"
 
     @property
     def pids(self) -> list[int]:
@@ -146,13 +165,20 @@ class RabbitCluster:
 
 
 def start_rabbitmq(
-    directory: Path, *, management: bool = False, configuration: str = "", ready_within_seconds: float = 60.0
+    directory: Path,
+    *,
+    management: bool = False,
+    tls: TlsFiles | None = None,
+    configuration: str = "",
+    ready_within_seconds: float = 60.0,
 ) -> RabbitNode:
     """A node with its data below ``directory``, these lines in its configuration too, on request with its HTTP
-    interface for operators. Raises RabbitMissing, or RuntimeError when it does not come up."""
+    interface for operators; with ``tls`` it listens for nothing else. Raises RabbitMissing, or RuntimeError when it
+    does not come up."""
     ensure_installed()
     mapper, mapper_port = _start_mapper()
-    node = _node(directory, directory, mapper_port, f"lgsp{secrets.token_hex(4)}@localhost", management=management)
+    name = f"lgsp{secrets.token_hex(4)}@localhost"
+    node = _node(directory, directory, mapper_port, name, management=management, tls=tls)
     node.mapper = mapper
     with (directory / "rabbitmq.conf").open("a") as file:
         file.write(configuration)
@@ -195,6 +221,7 @@ def _node(
     peers: Sequence[str] = (),
     *,
     management: bool = False,
+    tls: TlsFiles | None = None,
 ) -> RabbitNode:
     """A node that is not started yet."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -216,14 +243,25 @@ def _node(
     }
     management_port = free_port() if management else 0
     lines = ["disk_free_limit.absolute = 50MB"]
+    if tls is not None:
+        del environment["RABBITMQ_NODE_PORT"]  # it would be one without TLS
+        lines += ["listeners.tcp = none", f"listeners.ssl.1 = 127.0.0.1:{port}", *tls.lines("ssl_options")]
     if management:
-        lines += ["management.tcp.ip = 127.0.0.1", f"management.tcp.port = {management_port}"]
+        kind = "ssl" if tls else "tcp"
+        lines += [f"management.{kind}.ip = 127.0.0.1", f"management.{kind}.port = {management_port}"]
+        lines += tls.lines("management.ssl") if tls else []
     if peers:
         lines.append("cluster_formation.peer_discovery_backend = classic_config")
         lines += [f"cluster_formation.classic_config.nodes.{number} = {peer}" for number, peer in enumerate(peers, 1)]
     (directory / "plugins").write_text("[rabbitmq_management].\n" if management else "[].\n")
     (directory / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
-    return RabbitNode(port=port, environment=environment, directory=directory, management_port=management_port)
+    return RabbitNode(
+        port=port,
+        environment=environment,
+        directory=directory,
+        management_port=management_port,
+        tls=tls is not None,
+    )
 
 
 def ensure_installed() -> None:

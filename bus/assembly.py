@@ -98,6 +98,14 @@ class Bus:
                 return None
         return self._in_turn("seal", now, self.settings.checkpoint_seconds, partial(self.log.seal, now=now))
 
+    def to_be_stamped(self, now: datetime) -> Checkpoint | None:
+        """The latest checkpoint, if it has no timestamp and no process of this bus has asked for one lately: then it is
+        this one's turn."""
+        with self.store.reading() as connection:
+            if self.log.unstamped_checkpoint(connection) is None:
+                return None
+        return self._in_turn("stamp", now, self.settings.timestamp_seconds, self.log.unstamped_checkpoint)
+
     def tidy_in_turn(self, now: datetime) -> int:
         """Remove what nobody needs any more: rows of processes that are gone, proofs that have expired."""
         tidy = partial(self.nodes.tidy, now=now, silent_for=_SILENT)

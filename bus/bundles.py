@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bus.assembly import Bus
 from bus.records import ExchangeRecord
+from bus.timestamps import timestamp_trust
 from schemas.message import Grade
 from schemas.moment import utc_now
 from schemas.problem import NotFound
@@ -15,11 +16,13 @@ from security.signing import MANIFEST_TYPE, RECEIPT_TYPE, read_header, split_com
 def bundle_of(bus: Bus, record: ExchangeRecord, *, with_body: bool = False) -> bytes:
     """All evidence of one message as a file for ``security/verifier.py``: acceptance, and each delivery that has ended.
 
-    Seals the log first when its last checkpoint does not cover them yet. ``with_body``: the payload goes in too, if it
+    Its checkpoint is the first one with a timestamp that covers them; where there is none, the latest, and the log is
+    sealed first when that does not cover them yet. ``with_body``: the payload goes in too, if it
     was not erased. Raises NotFound(evidence-key-gone) when a key that signed is not registered any more.
     """
     positions = [record.id, *(delivery.leaf for delivery in record.deliveries if delivery.leaf is not None)]
-    checkpoint = _checkpoint_over(bus, max(positions))
+    stamped = _stamped_over(bus, max(positions))
+    checkpoint, token = stamped or (_checkpoint_over(bus, max(positions)), None)
     body = bus.ledger.body_of(record.id) if with_body else None
     with bus.store.reading() as connection:
         entries = [proven_entry(bus.log, connection, position, checkpoint.size) for position in positions]
@@ -32,17 +35,26 @@ def bundle_of(bus: Bus, record: ExchangeRecord, *, with_body: bool = False) -> b
         checkpoint=checkpoint,
         entries=entries,
         body=body,
+        timestamp=token,
     )
 
 
 def trust_of(bus: Bus) -> bytes:
-    """What a verifier must believe: the bus's keys and the log's. Get it once, by a way that you trust."""
-    return write_trust(bus.ring, [bus.log.verifier])
+    """What a verifier must believe: the bus's keys, the log's, and the roots of the timestamp authority, if one is
+    asked. Get it once, by a way that you trust. Raises Malformed(timestamp-authority-unreadable)."""
+    trusted = timestamp_trust(bus.settings)
+    roots = trusted.pems() if trusted else ()
+    return write_trust(bus.ring, [bus.log.verifier], timestamp_authorities=roots)
 
 
 def latest_checkpoint(bus: Bus) -> Checkpoint | None:
     with bus.store.reading() as connection:
         return bus.log.latest_checkpoint(connection)
+
+
+def _stamped_over(bus: Bus, position: int) -> tuple[Checkpoint, bytes] | None:
+    with bus.store.reading() as connection:
+        return bus.log.stamped_checkpoint(connection, position)
 
 
 def _checkpoint_over(bus: Bus, position: int) -> Checkpoint:

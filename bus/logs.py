@@ -24,6 +24,7 @@ LOGGED = frozenset(
         "event", "level", "timestamp", "exception", "trace_id", "message_id", "sender", "receiver", "system", "service",
         "grade", "delivery_id", "attempt", "state", "problem", "reason", "duration_ms", "count", "process", "surface",
         "due_at", "port", "size", "connector", "status", "actor", "replay", "step",
+        "authority",
     }
 )  # fmt: skip
 

@@ -72,6 +72,15 @@ class Settings:
     breaker_failures: Annotated[int, "failures in a row that open a receiver's circuit breaker"] = 5
     breaker_open_seconds: Annotated[float, "rest of an open breaker before one delivery probes the receiver"] = 15.0
     checkpoint_seconds: Annotated[float, "how often the evidence log is sealed when it has grown"] = 1.0
+    timestamp_url: Annotated[
+        str,
+        "timestamp authorities (RFC 3161), comma-separated http:// or https:// addresses, asked in turn; empty: none",
+    ] = ""
+    timestamp_authority: Annotated[
+        str, "file with the root certificates (PEM) by which their timestamps are believed"
+    ] = ""
+    timestamp_policy: Annotated[str, "the policy that a timestamp must be given under, as in 1.2.3.4; empty: any"] = ""
+    timestamp_seconds: Annotated[float, "how often the latest checkpoint is stamped, if it has no timestamp yet"] = 60.0
     node_beat_seconds: Annotated[
         float, "how often a process tells the others that it lives; after four times that it counts as gone"
     ] = 5.0
@@ -150,6 +159,10 @@ class Settings:
     @property
     def broker_urls(self) -> tuple[str, ...]:
         return tuple(url.strip() for url in self.broker_url.split(",") if url.strip())
+
+    @property
+    def timestamp_urls(self) -> tuple[str, ...]:
+        return tuple(url.strip() for url in self.timestamp_url.split(",") if url.strip())
 
     @property
     def trusted_proxy_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
@@ -277,7 +290,7 @@ def _check(settings: Settings) -> None:
         "port", "serve_processes", "clock_skew_seconds", "max_body_bytes", "max_attachment_bytes", "lease_seconds",
         "deliveries_at_once", "request_reply_timeout_seconds", "poll_seconds", "checkpoint_seconds",
         "breaker_failures", "read_timeout_seconds", "sandbox_port", "node_beat_seconds", "store_connect_seconds",
-        "store_timeout_seconds",
+        "store_timeout_seconds", "timestamp_seconds",
     )  # fmt: skip
     for name in positive:
         if getattr(settings, name) <= 0:
@@ -298,6 +311,7 @@ def _check(settings: Settings) -> None:
         raise BadSetting("LGSP_TRACE_SHARE: must be 0 to 1")
     if settings.trace_endpoint and not settings.trace_endpoint.startswith(("http://", "https://")):
         raise BadSetting("LGSP_TRACE_ENDPOINT: expected an http:// or https:// address")
+    _check_timestamps(settings)
     try:
         settings.trusted_proxy_networks  # noqa: B018  # reading it is the check
     except ValueError:
@@ -310,6 +324,15 @@ def _check(settings: Settings) -> None:
     unknown = settings.surface_names - {"exchange", "soap", "partners", "registry", "docs", "operations"}
     if unknown:
         raise BadSetting(f"LGSP_SURFACES: there is no surface '{sorted(unknown)[0]}'")
+
+
+def _check_timestamps(settings: Settings) -> None:
+    if not all(url.startswith(("http://", "https://")) for url in settings.timestamp_urls):
+        raise BadSetting("LGSP_TIMESTAMP_URL: expected http:// or https:// addresses")
+    if settings.timestamp_urls and not settings.timestamp_authority:
+        raise BadSetting("LGSP_TIMESTAMP_AUTHORITY: expected the file with the authority's root certificates")
+    if settings.timestamp_policy and not re.fullmatch(r"[0-2](\.(0|[1-9][0-9]*)){2,}", settings.timestamp_policy):
+        raise BadSetting("LGSP_TIMESTAMP_POLICY: expected an object identifier, as in 1.2.3.4")
 
 
 def _is_read_already(header: str) -> bool:

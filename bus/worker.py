@@ -17,6 +17,7 @@ from bus.outbox import Relay
 from bus.records import Claim
 from bus.retention import Retention
 from bus.store import open_bell
+from bus.timestamps import Stamping
 from schemas.moment import utc_now
 from security.evidence.checkpoint import Checkpoint
 
@@ -67,22 +68,23 @@ class Worker:
             events_months=settings.keep_events_months,
         )
         self._move = _moving(bus)
+        self._stamping = Stamping.of(bus)
         self._bell = open_bell(settings, self._broker.tap)
         self._stopping = threading.Event()
 
     def run(self) -> None:
         """Deliver until `stop` is called."""
-        keepers = [
-            threading.Thread(target=self._every, args=(period, task), daemon=True)
-            for period, task in (
-                (_HOUSEKEEPING_SECONDS, self._release_stalled),
-                (_HOUSEKEEPING_SECONDS, self._notice_rotated_keys),
-                (self._bus.settings.checkpoint_seconds, self._seal),
-                (self._bus.settings.poll_seconds, self._move_processes),
-                (_TIDYING_SECONDS, self._tidy),
-                (_RETENTION_SECONDS, self._keep_to_the_policy),
-            )
+        duties = [
+            (_HOUSEKEEPING_SECONDS, self._release_stalled),
+            (_HOUSEKEEPING_SECONDS, self._notice_rotated_keys),
+            (self._bus.settings.checkpoint_seconds, self._seal),
+            (self._bus.settings.poll_seconds, self._move_processes),
+            (_TIDYING_SECONDS, self._tidy),
+            (_RETENTION_SECONDS, self._keep_to_the_policy),
         ]
+        if self._stamping is not None:
+            duties.append((self._bus.settings.timestamp_seconds, self._stamp))
+        keepers = [threading.Thread(target=self._every, args=duty, daemon=True) for duty in duties]
         self._bus.cluster.start(Role.WORK)
         for keeper in keepers:
             keeper.start()
@@ -97,6 +99,8 @@ class Worker:
         if self._bell is not None:
             self._bell.stop()
         self._seal_the_last()
+        if self._stamping is not None:
+            self._stamping.close()
         self._broker.close()
         self._bus.cluster.stop()
         log.info("worker.stopped")
@@ -152,6 +156,10 @@ class Worker:
 
     def _seal(self) -> None:
         self._sealed(self._bus.seal_in_turn(utc_now()))
+
+    def _stamp(self) -> None:
+        if self._stamping is not None:
+            self._stamping.stamp_in_turn(utc_now(), self._stopping.is_set)
 
     def _seal_the_last(self) -> None:
         """Not in turn: there may be nobody else."""

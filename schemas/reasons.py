@@ -1388,4 +1388,31 @@ REASONS: dict[str, Wording] = {
         "empty.",
         "Tài liệu được mã hóa cho khóa khác. Hãy giữ khóa của chứng thư cũ đến khi lấy hết hộp thư.",
     ),
+    # Timestamps on checkpoints (security/timestamps.py).
+    "timestamp-authority-unreadable": Wording(
+        "The file of the timestamp authority's root certificates cannot be read. Check LGSP_TIMESTAMP_AUTHORITY.",
+        "Không đọc được tệp chứng thư gốc của tổ chức cấp dấu thời gian. Hãy kiểm tra LGSP_TIMESTAMP_AUTHORITY.",
+    ),
+    "timestamp-unreadable": Wording(
+        "The timestamp authority's answer is none of RFC 3161.",
+        "Trả lời của tổ chức cấp dấu thời gian không đúng RFC 3161.",
+    ),
+    "timestamp-refused": Wording(
+        "The timestamp authority gave no timestamp.",
+        "Tổ chức cấp dấu thời gian từ chối cấp.",
+    ),
+    "timestamp-wrong": Wording(
+        "The timestamp is for something else, under another policy, or its signature does not hold.",
+        "Dấu thời gian dành cho dữ liệu khác, theo chính sách khác, hoặc chữ ký không hợp lệ.",
+    ),
+    "timestamp-untrusted": Wording(
+        "The timestamp's certificate leads to no root in LGSP_TIMESTAMP_AUTHORITY, had ended, or is not one for "
+        "timestamps.",
+        "Chứng thư ký dấu thời gian không thuộc chứng thư gốc trong LGSP_TIMESTAMP_AUTHORITY, đã hết hạn, hoặc không "
+        "dùng để cấp dấu thời gian.",
+    ),
+    "timestamp-out-of-time": Wording(
+        "The timestamp's time is more than {seconds} seconds from ours. Compare both clocks with a third.",
+        "Thời điểm trong dấu thời gian lệch quá {seconds} giây. Hãy so hai đồng hồ với đồng hồ thứ ba.",
+    ),
 }

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """Does this evidence hold? An offline verifier in one file, for anybody: a court, an auditor, the other agency.
 
-    python verifier.py BUNDLE  --trust TRUST.json [--body FILE] [--language vi|en]
+    python verifier.py BUNDLE  --trust TRUST.json [--body FILE] [--timestamp-authority ROOTS.pem] [--language vi|en]
     python verifier.py RECEIPT --trust TRUST.json
 
 BUNDLE is an evidence bundle (``GET /v1/exchange/{message_id}/evidence``), RECEIPT a receipt alone (compact JWS text).
 TRUST is the file that the bus publishes once (``lgsp evidence trust``): its public keys and its log's key; get it by a
 way that you trust, everything else is proven from it. Exit code 0: it holds. 1: it does not. 2: it could not be tried.
+A bundle may carry the word of a timestamp authority (RFC 3161) on when the log was already so. ROOTS are certificates
+of that authority, got from itself: then not even the bus could have dated its log back. Whether its certificate was
+revoked is not looked up here.
 
 It needs Python 3.11 or newer and the package ``cryptography``, nothing of the bus: it is a second reading of the
 formats, written apart from the code that produces them. There is no network access and nothing is written.
@@ -32,17 +35,18 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 BUNDLE_FORMAT = "lgsp-evidence-bundle/1"
 TRUST_FORMAT = "lgsp-trust/1"
@@ -85,6 +89,18 @@ WORDING: dict[str, tuple[str, str]] = {
     "entries-in-log": (
         "Every entry is in the log that the checkpoint names.",
         "Mọi bản ghi đều nằm trong nhật ký mà điểm kiểm nêu.",
+    ),
+    "timestamp-holds": (
+        "A timestamp authority has confirmed when the log already had this checkpoint.",
+        "Tổ chức cấp dấu thời gian đã xác nhận thời điểm nhật ký đã có điểm kiểm này.",
+    ),
+    "timestamp-not-checked": (
+        "There is a timestamp for this very checkpoint; who gave it was not checked: no authority was named.",
+        "Có dấu thời gian cho đúng điểm kiểm này; chưa kiểm tra ai cấp vì không nêu tổ chức cấp dấu thời gian tin cậy.",
+    ),
+    "timestamp-missing": (
+        "No timestamp authority has confirmed the time; it is the bus's own word.",
+        "Chưa có tổ chức cấp dấu thời gian nào xác nhận thời điểm; đó chỉ là lời của trục.",
     ),
     "body-is-signed": (
         "The body is exactly the one that the manifest was signed for.",
@@ -146,6 +162,14 @@ WORDING: dict[str, tuple[str, str]] = {
         "An entry is not in the log that the checkpoint names.",
         "Có bản ghi không nằm trong nhật ký mà điểm kiểm nêu.",
     ),
+    "timestamp-wrong": (
+        "The timestamp is not one of this checkpoint in its exact form, or its signature does not hold.",
+        "Dấu thời gian không đúng dạng, không thuộc điểm kiểm này, hoặc chữ ký không hợp lệ.",
+    ),
+    "timestamp-not-from-authority": (
+        "The timestamp does not come from a trusted authority, or its certificate was not good for it at that time.",
+        "Dấu thời gian không do tổ chức tin cậy cấp, hoặc chứng thư của tổ chức không dùng được vào thời điểm đó.",
+    ),
     "body-wrong": (
         "The body is not the one that the manifest was signed for.",
         "Nội dung không phải nội dung đã ký trong bản kê khai.",
@@ -191,6 +215,8 @@ class Trust:
     #: Log keys by (name, key hash).
     log_keys: dict[tuple[str, bytes], Ed25519PublicKey]
     authorities: tuple[x509.Certificate, ...]
+    #: Roots of timestamp authorities; none: timestamps are read, and not believed.
+    timestamp_authorities: tuple[x509.Certificate, ...] = ()
 
     @classmethod
     def read(cls, data: bytes) -> Trust:
@@ -203,12 +229,19 @@ class Trust:
             return cls(
                 bus_keys={key.jwk["kid"]: key for key in keys},
                 log_keys=dict(_log_key(vkey) for vkey in document["log_keys"]),
-                authorities=tuple(
-                    x509.load_pem_x509_certificate(pem.encode("ascii")) for pem in document.get("authorities", ())
-                ),
+                authorities=_certificates(document.get("authorities", ())),
+                timestamp_authorities=_certificates(document.get("timestamp_authorities", ())),
             )
         except (ValueError, KeyError, TypeError, AttributeError, Refuted):
             raise Refuted("trust-unreadable") from None
+
+    def believing(self, pem: bytes) -> Trust:
+        """The same with these roots of timestamp authorities, too. Raises Refuted(trust-unreadable)."""
+        try:
+            roots = tuple(x509.load_pem_x509_certificates(pem))
+        except ValueError:
+            raise Refuted("trust-unreadable") from None
+        return replace(self, timestamp_authorities=(*self.timestamp_authorities, *roots))
 
 
 # --- the two things that can be verified -----------------------------------------------------------------------------
@@ -266,20 +299,22 @@ def _check_bundle(data: bytes, trust: Trust, body: bytes | None, findings: list[
     entries = [_check_entry(item, size, root) for item in bundle["entries"]]
     _check_entries(bundle, manifest, manifest_sha256, receipt, entries)
     findings.append("entries-in-log")
-    # 5. The body is the one that was signed for
+    # 5. Somebody else says since when
+    stamped = _check_timestamp(bundle, trust, findings)
+    # 6. The body is the one that was signed for
     bodies = [b for b in (_bundled_body(bundle), body) if b is not None]
     for one in bodies:
         if hashlib.sha256(one).hexdigest() != manifest["body"]["sha256"] or len(one) != manifest["body"]["length"]:
             raise Refuted("body-wrong")
     findings.append("body-is-signed" if bodies else "body-not-checked")
-    return {"manifest": manifest, "receipt": receipt, "entries": entries, "log_size": size}
+    return {"manifest": manifest, "receipt": receipt, "entries": entries, "log_size": size, **stamped}
 
 
 def _read_bundle(data: bytes) -> dict[str, Any]:
     """The bundle, if the file is its one canonical spelling: so that no byte of it is free to be changed."""
     try:
         bundle = json.loads(data, object_pairs_hook=_no_duplicates)
-        members = bundle.keys() - {"body"}
+        members = bundle.keys() - {"body", "timestamp"}
         texts = _BUNDLE_MEMBERS - {"bus_key", "entries"}
         if members != _BUNDLE_MEMBERS or bundle["format"] != BUNDLE_FORMAT or canonical_json(bundle) != data:
             raise ValueError("another format")
@@ -414,6 +449,21 @@ def _check_entries(
         raise Refuted("entry-wrong")
 
 
+def _check_timestamp(bundle: dict[str, Any], trust: Trust, findings: list[str]) -> dict[str, Any]:
+    if "timestamp" not in bundle:
+        findings += ["timestamp-missing"] if trust.timestamp_authorities else []
+        return {}
+    token = _from_base64(bundle["timestamp"], "timestamp-wrong")
+    stamp = read_timestamp(token, bundle["checkpoint"])
+    if not trust.timestamp_authorities:
+        findings.append("timestamp-not-checked")
+        return {}
+    authority = believe_timestamp(stamp, trust.timestamp_authorities)
+    findings.append("timestamp-holds")
+    told = {"at": stamp.at.isoformat(), "policy": stamp.policy, "serial": stamp.serial, "authority": authority}
+    return {"timestamp": told}
+
+
 def inclusion_holds(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> bool:
     if not 0 <= index < size or any(len(h) != 32 for h in (leaf, root, *proof)):
         return False
@@ -541,6 +591,10 @@ def _check_issuer(certificate: x509.Certificate, authorities: Sequence[x509.Cert
     raise Refuted("certificate-not-from-authority")
 
 
+def _certificates(pems: Sequence[str]) -> tuple[x509.Certificate, ...]:
+    return tuple(x509.load_pem_x509_certificate(pem.encode("ascii")) for pem in pems)
+
+
 def _check_time(claims: dict[str, Any], key: BusKey) -> None:
     issued = claims.get("iat")
     if type(issued) is not int or not key.signs_from <= issued <= key.signs_until:
@@ -560,6 +614,267 @@ def _bundled_body(bundle: dict[str, Any]) -> bytes | None:
     if not isinstance(bundle["body"], str):
         raise Refuted("body-wrong")
     return _from_base64(bundle["body"], "body-wrong")
+
+
+# --- timestamps (RFC 3161, a CMS SignedData around a TSTInfo) ---------------------------------------------------------
+#
+#   ContentInfo  { signedData, [0] SignedData { version, digestAlgorithms, { id-ct-TSTInfo, [0] OCTET STRING TSTInfo },
+#                  [0] certificates, [1] crls?, { SignerInfo } } }
+#   SignerInfo   { version, { issuer, serial }, digestAlgorithm, [0] signedAttrs, signatureAlgorithm, signature, … }
+#   TSTInfo      { 1, policy, { algorithm, imprint }, serial, genTime, accuracy?, ordering?, nonce?, [0] tsa?, [1]? }
+
+#: A token with three certificates has about 5 KB.
+MAX_TOKEN_BYTES = 64 * 1024
+_LONGEST_CHAIN = 6
+_INTEGER, _OCTETS, _OID, _TIME, _SEQUENCE, _SET, _TAG_0, _TAG_1 = 0x02, 0x04, 0x06, 0x18, 0x30, 0x31, 0xA0, 0xA1
+_SIGNED_DATA, _TST_INFO = "1.2.840.113549.1.7.2", "1.2.840.113549.1.9.16.1.4"
+_CONTENT_TYPE, _MESSAGE_DIGEST = "1.2.840.113549.1.9.3", "1.2.840.113549.1.9.4"
+_SIGNING_CERTIFICATE, _SIGNING_CERTIFICATE_V2 = "1.2.840.113549.1.9.16.2.12", "1.2.840.113549.1.9.16.2.47"
+_SHA1, _SHA256 = "1.3.14.3.2.26", "2.16.840.1.101.3.4.2.1"
+_HASHES: dict[str, hashes.HashAlgorithm] = {
+    _SHA256: hashes.SHA256(),
+    "2.16.840.1.101.3.4.2.2": hashes.SHA384(),
+    "2.16.840.1.101.3.4.2.3": hashes.SHA512(),
+}
+#: The signature that goes with each hash: sha…WithRSAEncryption (PKCS #1 v1.5; or rsaEncryption), ecdsa-with-SHA….
+_PLAIN_RSA = "1.2.840.113549.1.1.1"
+_RSA = {name: f"1.2.840.113549.1.1.{number}" for name, number in zip(_HASHES, (11, 12, 13), strict=True)}
+_ECDSA = {name: f"1.2.840.10045.4.3.{number}" for name, number in zip(_HASHES, (2, 3, 4), strict=True)}
+_GENERALIZED_TIME = re.compile(rb"([0-9]{14})(?:\.([0-9]{1,6}))?Z")
+#: What comes of bytes that are no token and no certificate, or not such as are wanted here.
+_UNFIT = (
+    *(ValueError, TypeError, IndexError, OverflowError, InvalidSignature, UnsupportedAlgorithm),
+    *(x509.InvalidVersion, x509.ExtensionNotFound, x509.DuplicateExtension),
+)
+#: Extensions of a certificate that this reader understands; another one that is critical makes it worthless here.
+_UNDERSTOOD = {"2.5.29.15", "2.5.29.19", "2.5.29.37"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """What a token says, and what it takes to believe it."""
+
+    at: datetime
+    policy: str
+    serial: int
+    nonce: int | None
+    info: bytes
+    signer: Sequence[_Item]
+    certificates: Sequence[x509.Certificate]
+
+
+class _Item(NamedTuple):
+    """One value of DER: its tag, what it holds, and all of its bytes."""
+
+    tag: int
+    content: bytes
+    whole: bytes
+
+
+def read_timestamp(token: bytes, note: str) -> Stamp:
+    """A token over SHA-256 of this checkpoint's note, not verified. Raises Refuted(timestamp-wrong)."""
+    try:
+        info, signer, certificates = _read_token(token)
+        [stated] = _items(info)
+        version, policy, imprint, serial, at, *more = _inside(stated, _SEQUENCE)
+        algorithm, digest = _inside(imprint, _SEQUENCE)
+        _must(version.whole == b"\x02\x01\x01")
+        _must(_algorithm(algorithm) == _SHA256 and digest.tag == _OCTETS)
+        _must(digest.content == hashlib.sha256(note.encode("utf-8")).digest())
+        extensions = [each for item in more if item.tag == _TAG_1 for each in _items(item.content)]
+        _must(all(len(_inside(each, _SEQUENCE)) == 2 for each in extensions))  # none of them critical
+        return Stamp(
+            at=_generalized_time(at),
+            policy=_oid(policy),
+            serial=_integer(serial),
+            nonce=next((_integer(item) for item in more if item.tag == _INTEGER), None),
+            info=info,
+            signer=signer,
+            certificates=certificates,
+        )
+    except _UNFIT:
+        raise Refuted("timestamp-wrong") from None
+
+
+def believe_timestamp(stamp: Stamp, roots: Sequence[x509.Certificate]) -> str:
+    """The name of the authority that signed it; its certificate leads to one of these roots and was good at that time.
+    Raises Refuted(timestamp-wrong, timestamp-not-from-authority)."""
+    try:
+        leaf = _check_signer(stamp)
+    except _UNFIT:
+        raise Refuted("timestamp-wrong") from None
+    try:
+        _check_stamper(leaf)
+        _check_path(leaf, stamp, roots)
+    except _UNFIT:
+        raise Refuted("timestamp-not-from-authority") from None
+    return leaf.subject.rfc4514_string()
+
+
+def _read_token(token: bytes) -> tuple[bytes, list[_Item], list[x509.Certificate]]:
+    """The TSTInfo, the parts of the one SignerInfo, and the certificates that came along."""
+    _must(len(token) <= MAX_TOKEN_BYTES)
+    [outer] = _items(token)
+    content_type, tagged = _inside(outer, _SEQUENCE)
+    [signed] = _inside(tagged, _TAG_0)
+    version, algorithms, encapsulated, *optional, signers = _inside(signed, _SEQUENCE)
+    inner_type, inner = _inside(encapsulated, _SEQUENCE)
+    [octets] = _inside(inner, _TAG_0)
+    [signer] = _inside(signers, _SET)
+    _must(_oid(content_type) == _SIGNED_DATA and _oid(inner_type) == _TST_INFO and octets.tag == _OCTETS)
+    [algorithm] = _inside(algorithms, _SET)
+    parts = _inside(signer, _SEQUENCE)
+    _must(version.whole == b"\x02\x01\x03" and _algorithm(algorithm) == _algorithm(parts[2]))
+    _must([item.tag for item in optional] in ([], [_TAG_0], [_TAG_1], [_TAG_0, _TAG_1]))
+    brought = [each.whole for item in optional if item.tag == _TAG_0 for each in _items(item.content)]
+    return octets.content, parts, [x509.load_der_x509_certificate(der) for der in brought]
+
+
+def _check_signer(stamp: Stamp) -> x509.Certificate:
+    """The certificate that the signed attributes name, once its key has verified them and they name this TSTInfo."""
+    version, who, digest_algorithm, attributes, signature_algorithm, signature, *_ = stamp.signer
+    _must(version.whole == b"\x02\x01\x01" and attributes.tag == _TAG_0 and signature.tag == _OCTETS)
+    issuer, serial = _inside(who, _SEQUENCE)
+    hash_name, algorithm = _algorithm(digest_algorithm), _algorithm(signature_algorithm)
+    named = _HASHES.get(hash_name)
+    if named is None:
+        raise ValueError("another hash")
+    signed: dict[str, _Item] = {}
+    for each in _items(attributes.content):
+        kind, values = _inside(each, _SEQUENCE)
+        _must(_oid(kind) not in signed)
+        [signed[_oid(kind)]] = _inside(values, _SET)
+    leaf = _named_certificate(signed, stamp.certificates)
+    _must(leaf.serial_number == _integer(serial) and leaf.issuer.public_bytes() == issuer.whole)
+    digest = hashlib.new(named.name, stamp.info).digest()
+    absent = _Item(0, b"", b"")
+    _must(_oid(signed.get(_CONTENT_TYPE, absent)) == _TST_INFO)
+    _must(signed.get(_MESSAGE_DIGEST, absent)[:2] == (_OCTETS, digest))
+    # What is signed has the tag of a SET, whatever it is tagged with here (RFC 5652, 5.4).
+    data, key = b"\x31" + attributes.whole[1:], leaf.public_key()
+    if isinstance(key, rsa.RSAPublicKey) and algorithm in (_PLAIN_RSA, _RSA[hash_name]) and key.key_size >= 2048:
+        key.verify(signature.content, data, padding.PKCS1v15(), named)
+    elif isinstance(key, ec.EllipticCurvePublicKey) and algorithm == _ECDSA[hash_name]:
+        key.verify(signature.content, data, ec.ECDSA(named))
+    else:
+        raise ValueError("another signature")
+    return leaf
+
+
+def _named_certificate(signed: dict[str, _Item], certificates: Sequence[x509.Certificate]) -> x509.Certificate:
+    """Whose hash is in the attribute signing-certificate (RFC 5035): nobody can put another one in its place."""
+    statement = signed.get(_SIGNING_CERTIFICATE_V2) or signed.get(_SIGNING_CERTIFICATE)
+    if statement is None:
+        raise ValueError("the certificate is not named")
+    [first, *_] = _items(_inside(statement, _SEQUENCE)[0].content)
+    parts = _inside(first, _SEQUENCE)
+    kind = _SHA256 if _SIGNING_CERTIFICATE_V2 in signed else _SHA1
+    if parts[0].tag == _SEQUENCE:
+        kind = _algorithm(parts.pop(0))
+    _must(parts[0].tag == _OCTETS and (kind in _HASHES or kind == _SHA1))
+    name = "sha1" if kind == _SHA1 else _HASHES[kind].name
+    for each in certificates:
+        der = each.public_bytes(serialization.Encoding.DER)
+        if hashlib.new(name, der, usedforsecurity=False).digest() == parts[0].content:
+            return each
+    raise ValueError("the certificate is not there")
+
+
+def _check_stamper(leaf: x509.Certificate) -> None:
+    """RFC 3161, 2.3: its key signs timestamps and nothing else."""
+    usage = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
+    _must(usage.critical and list(usage.value) == [ExtendedKeyUsageOID.TIME_STAMPING])
+
+
+def _check_path(leaf: x509.Certificate, stamp: Stamp, roots: Sequence[x509.Certificate]) -> None:
+    """From the certificate over those that came along to a root, each good at the time that was stamped."""
+    current = leaf
+    for below in range(_LONGEST_CHAIN):
+        _must(current.not_valid_before_utc <= stamp.at <= current.not_valid_after_utc)
+        _must(all(not each.critical or each.oid.dotted_string in _UNDERSTOOD for each in current.extensions))
+        for root in roots:
+            if root == current:
+                return
+            if _is_issued_by(current, root, below):
+                _must(root.not_valid_before_utc <= stamp.at <= root.not_valid_after_utc)
+                return
+        others = (each for each in stamp.certificates if each != current)
+        current = next((each for each in others if _is_issued_by(current, each, below)), current)
+    raise ValueError("it leads to no root")
+
+
+def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate, below: int) -> bool:
+    """Signed by a certificate authority that may have so many others below it."""
+    try:
+        limits = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
+        usages = [each.value for each in issuer.extensions if isinstance(each.value, x509.KeyUsage)]
+        certificate.verify_directly_issued_by(issuer)
+    except _UNFIT:
+        return False
+    return (
+        limits.ca
+        and (limits.path_length is None or limits.path_length >= below)
+        and (not usages or usages[0].key_cert_sign)
+    )
+
+
+def _items(data: bytes) -> list[_Item]:
+    """Values of DER, one after the other: lengths are definite and as short as can be."""
+    items, at = [], 0
+    while at < len(data):
+        _must(len(data) - at >= 2 and data[at] & 0x1F != 0x1F)
+        length, start = data[at + 1], at + 2
+        if length & 0x80:
+            count = length & 0x7F
+            _must(1 <= count <= 3 and data[start : start + 1] != b"\0")
+            length, start = int.from_bytes(data[start : start + count], "big"), start + count
+            _must(length >> 8 * (count - 1) and length > 0x7F)
+        _must(start + length <= len(data))
+        items.append(_Item(data[at], data[start : start + length], data[at : start + length]))
+        at = start + length
+    return items
+
+
+def _inside(item: _Item, tag: int) -> list[_Item]:
+    _must(item.tag == tag)
+    return _items(item.content)
+
+
+def _integer(item: _Item) -> int:
+    _must(item.tag == _INTEGER and item.content != b"")
+    return int.from_bytes(item.content, "big", signed=True)
+
+
+def _oid(item: _Item) -> str:
+    _must(item.tag == _OID and item.content != b"" and not item.content[-1] & 0x80)
+    numbers, number = [], 0
+    for byte in item.content:
+        number = number << 7 | byte & 0x7F
+        if not byte & 0x80:
+            numbers.append(number)
+            number = 0
+    first = min(numbers[0] // 40, 2)
+    return ".".join(map(str, [first, numbers[0] - 40 * first, *numbers[1:]]))
+
+
+def _algorithm(item: _Item) -> str:
+    """Its name; it has no parameters, or NULL."""
+    name, *parameters = _inside(item, _SEQUENCE)
+    _must([each.whole for each in parameters] in ([], [b"\x05\0"]))
+    return _oid(name)
+
+
+def _generalized_time(item: _Item) -> datetime:
+    match = _GENERALIZED_TIME.fullmatch(item.content)
+    if item.tag != _TIME or match is None:
+        raise ValueError("not a time")
+    whole = datetime.strptime(match[1].decode("ascii"), "%Y%m%d%H%M%S")  # noqa: DTZ007 - made UTC in the next line
+    return whole.replace(microsecond=int((match[2] or b"0").ljust(6, b"0")), tzinfo=UTC)
+
+
+def _must(holds: object) -> None:
+    if not holds:
+        raise ValueError("another form")
 
 
 # --- exact spellings -------------------------------------------------------------------------------------------------
@@ -607,6 +922,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Verify evidence of the bus offline. Kiểm tra bằng chứng ngoại tuyến.")
     parser.add_argument("file", type=Path, help="bundle or receipt / gói bằng chứng hoặc biên nhận")
     parser.add_argument("--trust", type=Path, required=True, help="trust file of the bus / tệp tin cậy của trục")
+    parser.add_argument(
+        "--timestamp-authority", type=Path, help="its roots (PEM) / chứng thư gốc của tổ chức cấp dấu thời gian (PEM)"
+    )
     parser.add_argument("--body", type=Path, help="payload to compare / nội dung cần đối chiếu")
     parser.add_argument("--language", choices=("vi", "en"), help="one language only / chỉ một ngôn ngữ")
     options = parser.parse_args(arguments)
@@ -614,6 +932,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         data, trust_data = _read_file(options.file), _read_file(options.trust)
         body = _read_file(options.body) if options.body else None
         trust = Trust.read(trust_data)
+        if options.timestamp_authority:
+            trust = trust.believing(_read_file(options.timestamp_authority))
     except (OSError, ValueError) as problem:
         print(f"Cannot read the files / Không đọc được tệp: {type(problem).__name__}", file=sys.stderr)
         return 2

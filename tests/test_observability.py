@@ -16,6 +16,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.rabbitmq import RabbitMissing, RabbitNode, start_rabbitmq
+from benchmarks.timestamp_authority import AuthorityMissing, TimestampServer
 from bus.worker import Worker
 from tests.bus_world import MINISTRY, World, ask, bus_world, post
 from tests.debian import program
@@ -142,6 +143,7 @@ TRIALS: dict[str, Trial] = {
     "LgspBrokerBlocked": _one('lgsp_broker_blocked{instance="w"}', "1x120", "0x120", instance="w"),
     "LgspBrokerSlow": _one('lgsp_broker_confirm_seconds{instance="w"}', "2x120", "0.02x120", instance="w"),
     "LgspEvidenceUnsealed": _one('lgsp_evidence_unsealed_seconds{instance="a"}', "0+60x120", "1x120"),
+    "LgspTimestampsStopped": _one('lgsp_evidence_unstamped_seconds{instance="a"}', "0+60x120", "0+10x120"),
     "LgspEvidenceShrank": _one('lgsp_evidence_entries{instance="a"}', "0+10x110 3x10", "0+10x120"),
     "LgspCertificateEnds": Trial(
         fires={'lgsp_certificate_days_left{system="G99/csdl",key_id="k"}': "20x120"},
@@ -227,17 +229,39 @@ def rabbit(tmp_path_factory: pytest.TempPathFactory, missing_service: GiveUp) ->
 
 
 @contextmanager
-def producing(folder: Path, rabbit: RabbitNode) -> Iterator[tuple[World, str, str]]:
+def producing(folder: Path, rabbit: RabbitNode, give_up: GiveUp) -> Iterator[tuple[World, str, str]]:
     """A bus in production mode (but for its store), its `serve` and its `work` as processes: their addresses."""
     port = closed_port()
     gone = f"amqp://guest:guest@127.0.0.1:{closed_port()}/"
     with (
         serving(lambda environ, start: start("500 Broken", []) and [b""]) as partner,
-        bus_world(folder, partner_url=partner.url, broker_url=f"{rabbit.url},{gone}", work_port=port) as world,
+        stamping(folder / "tsa", give_up) as authority,
+        bus_world(
+            folder,
+            partner_url=partner.url,
+            broker_url=f"{rabbit.url},{gone}",
+            work_port=port,
+            timestamp_url=authority.url,
+            timestamp_authority=authority.roots_file,
+            timestamp_seconds=0.2,
+        ) as world,
         world.server_process() as serve,
         running("bus.work", world.environment, world.settings.home / "work.log"),
     ):
         yield world, serve, f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def stamping(folder: Path, give_up: GiveUp) -> Iterator[TimestampServer]:
+    try:
+        server = TimestampServer(folder)
+    except AuthorityMissing as reason:
+        give_up(str(reason))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 def names_of(url: str) -> dict[str, list[tuple[dict[str, str], float]]]:
@@ -249,13 +273,15 @@ def names_of(url: str) -> dict[str, list[tuple[dict[str, str], float]]]:
 
 
 @pytest.mark.service
-def test_a_running_bus_tells_all_that_the_files_and_the_manual_name(tmp_path: Path, rabbit: RabbitNode) -> None:
-    with producing(tmp_path, rabbit) as (world, serve, work):
+def test_a_running_bus_tells_all_that_the_files_and_the_manual_name(
+    tmp_path: Path, rabbit: RabbitNode, missing_service: GiveUp
+) -> None:
+    with producing(tmp_path, rabbit, missing_service) as (world, serve, work):
         assert until(lambda: names_of(work)["lgsp_broker_connected"] == [({}, 1.0)])
         message = world.signed({}, service="dossier.note", receivers=[MINISTRY])
         assert [post(serve, message).status, post(serve, message).status] == [202, 200]
         ask("POST", f"{serve}/v1/exchange", b"{}")
-        awaited = {"lgsp_broker_confirm_seconds", "lgsp_checkpoint_age_seconds", "lgsp_breaker_state"}
+        awaited = {"lgsp_broker_confirm_seconds", "lgsp_timestamp_age_seconds", "lgsp_breaker_state"}
         assert until(lambda: awaited <= names_of(work).keys())
         served, worked = names_of(serve), names_of(work)
         told = served.keys() | worked.keys()

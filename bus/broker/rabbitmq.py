@@ -54,6 +54,10 @@ _CONNECT_SECONDS: Final = 5.0
 #: Pause before the next try to connect: doubled each time up to the second, with some jitter.
 _FIRST_PAUSE_SECONDS: Final = 0.2
 _LONGEST_PAUSE_SECONDS: Final = 5.0
+#: pika has three around an error of the network.
+_MOST_WRAPPINGS: Final = 8
+#: OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH.
+_OTHER_NAME: Final = frozenset({62, 64})
 _QUEUE_ARGUMENTS: Final = {
     "x-queue-type": "quorum",
     "x-delivery-limit": DELIVERY_LIMIT,
@@ -184,13 +188,29 @@ class KeptConnection:
             connection.ioloop.stop()
 
     def _on_refused(self, connection: SelectConnection, error: BaseException) -> None:
-        log.warning("broker.unreachable", reason=type(error).__name__)
+        log.warning("broker.unreachable", reason=_reason_of(error))
         connection.ioloop.stop()
 
     def _on_closed(self, connection: SelectConnection, error: BaseException) -> None:
         if not self._closing.is_set():
             log.warning("broker.lost", reason=type(error).__name__)
         connection.ioloop.stop()
+
+
+def _reason_of(error: BaseException) -> str:
+    """What is at the bottom of a failure to connect, which pika wraps several times; no names, no ports."""
+    inner: Any = error
+    for _ in range(_MOST_WRAPPINGS):
+        if isinstance(inner, OSError):
+            break
+        tried = [*getattr(inner, "exceptions", ()), *inner.args, getattr(inner, "exception", None)]
+        below = [each for each in tried if isinstance(each, BaseException)]
+        if not below:
+            break
+        inner = below[-1]
+    if isinstance(inner, ssl.SSLCertVerificationError):
+        return "tls-name-differs" if inner.verify_code in _OTHER_NAME else "tls-certificate-untrusted"
+    return "tls-failed" if isinstance(inner, ssl.SSLError) else type(inner).__name__
 
 
 class RabbitLink:

@@ -212,6 +212,10 @@ def work(session: Session) -> None:
     """
     settings = session.settings
     _must_have_keys(settings)
+    if settings.timestamp_urls:
+        from bus.timestamps import timestamp_trust
+
+        timestamp_trust(settings)  # said here, where somebody reads it
     click.echo("lgsp delivers (Ctrl-C ends it)", err=True)
     become("bus.work", settings)
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _WRONG_DAYS, _LOOK_DAYS = 7, 45
 #: The file system's clock and the process's come from the same machine, unless the folder is a network share.
 _CLOCK_SECONDS = 5.0
+#: Well over what one failure costs.
+_LONGEST_UNSTAMPED = timedelta(minutes=15)
 T = TypeVar("T")
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", ""})
@@ -134,6 +136,7 @@ def _findings(session: Session, *, full: bool) -> Iterator[tuple[str, Finding]]:
         yield "registry", _made(_registry, bus)
         yield "evidence", _made(_evidence_in_full if full else _evidence, bus)
         yield "sealing", _made(_sealing, bus)
+        yield "stamping", _made(_stamping, bus)
         yield "letters", _made(_dead_letters, bus)
 
 
@@ -341,6 +344,23 @@ def _sealing(bus: Bus) -> Finding:
         waiting = standing.size - standing.sealed
         return wrong(f"{waiting} entries wait to be sealed", "Run `lgsp work`: it seals every second.")
     return well(f"last checkpoint {local(standing.sealed_at)}" if standing.sealed_at else "nothing to seal yet")
+
+
+def _stamping(bus: Bus) -> Finding:
+    from bus.timestamps import timestamp_trust
+
+    if timestamp_trust(bus.settings) is None:
+        return well("no timestamp authority is asked")
+    now = utc_now()
+    with bus.store.reading() as connection:
+        standing = bus.log.stamp_standing(connection)
+    if standing.waiting_since is not None and now - standing.waiting_since > _LONGEST_UNSTAMPED:
+        since = span(now - standing.waiting_since)
+        advice = (
+            "`lgsp work` logs `timestamp.failed` with the reason; is the authority there, and LGSP_TIMESTAMP_URL right?"
+        )
+        return look(f"no timestamp for {since}", advice)
+    return well(f"last timestamp {local(standing.stamped_at)}" if standing.stamped_at else "nothing to stamp yet")
 
 
 def _dead_letters(bus: Bus) -> Finding:

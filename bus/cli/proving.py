@@ -87,10 +87,23 @@ def trust(context: click.Context, out: Path | None) -> None:
 @evidence.command()
 @click.argument("file", type=_EXISTING)
 @click.option("--trust", "trust_file", type=_EXISTING, help="Trust file of the bus that wrote it; else this bus's own.")
+@click.option(
+    "--timestamp-authority",
+    "roots_file",
+    type=_EXISTING,
+    help="Root certificates (PEM) of the timestamp authority, got from itself.",
+)
 @click.option("--body", "body_file", type=_EXISTING, help="The payload, if you have it from elsewhere.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_context
-def verify(context: click.Context, file: Path, trust_file: Path | None, body_file: Path | None, as_json: bool) -> None:
+def verify(
+    context: click.Context,
+    file: Path,
+    trust_file: Path | None,
+    roots_file: Path | None,
+    body_file: Path | None,
+    as_json: bool,
+) -> None:
     """Does the evidence in FILE hold? A bundle, or a receipt (its JWS, or the JSON that `lgsp send` prints).
 
     Exit code 0: it holds. 1: it does not. 2: it could not be tried.
@@ -100,8 +113,10 @@ def verify(context: click.Context, file: Path, trust_file: Path | None, body_fil
     body = _read(body_file) if body_file else None
     try:
         believed = Trust.read(_read(trust_file) if trust_file else _own_trust(session))
+        if roots_file:
+            believed = believed.believing(_read(roots_file))
     except Refuted:
-        fail("The trust file cannot be read.", REFUSED)
+        fail("The trust file, or the file of root certificates, cannot be read.", REFUSED)
     verdict, retold = _judge(data, believed, body)
     if as_json:
         print_json({"holds": verdict.holds and retold, "findings": verdict.findings, "facts": verdict.facts})
@@ -220,6 +235,8 @@ def _facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     if isinstance(receipt.get("iat"), int):
         told.append(("signed at", f"{local(datetime.fromtimestamp(receipt['iat'], UTC))} (Vietnam)"))
+    if stamped := facts.get("timestamp"):
+        told.append(("stamped", f"{local(datetime.fromisoformat(stamped['at']))} by {stamped['authority']}"))
     for entry in facts.get("entries", []):
         at = local(from_wire(str(entry["at"]))) if "at" in entry else ""
         told.append((str(entry.get("kind")), f"{at} {entry.get('receiver', '')} (entry {entry.get('position')})"))

@@ -140,6 +140,21 @@ class _BusCollector(Collector):
         if standing.sealed_at is not None:
             age = (now - standing.sealed_at) / _SECOND
             yield GaugeMetricFamily("lgsp_checkpoint_age_seconds", "Age of the latest checkpoint", value=age)
+        yield from self._timestamps(now)
+
+    def _timestamps(self, now: datetime) -> Iterator[Metric]:
+        """Nothing where no authority is asked."""
+        if not self._bus.settings.timestamp_urls:
+            return
+        with self._bus.store.reading() as connection:
+            standing = self._bus.log.stamp_standing(connection)
+        waited = (now - standing.waiting_since) / _SECOND if standing.waiting_since else 0.0
+        yield GaugeMetricFamily(
+            "lgsp_evidence_unstamped_seconds", "Age of the first unstamped checkpoint", value=waited
+        )
+        if standing.stamped_at is not None:
+            age = (now - standing.stamped_at) / _SECOND
+            yield GaugeMetricFamily("lgsp_timestamp_age_seconds", "Age of the latest timestamp", value=age)
 
     def _certificates(self, now: datetime) -> Iterator[Metric]:
         left = GaugeMetricFamily(

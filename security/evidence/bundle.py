@@ -49,9 +49,11 @@ def write_bundle(
     checkpoint: Checkpoint,
     entries: Sequence[ProvenEntry],
     body: bytes | None = None,
+    timestamp: bytes | None = None,
 ) -> bytes:
     """The file. For an attested message the sender's certificate is that of the bus's key which signed the manifest;
-    ``bus_jwk`` is the member of :meth:`KeyRing.public_jwks` whose ``kid`` signed the receipt."""
+    ``bus_jwk`` is the member of :meth:`KeyRing.public_jwks` whose ``kid`` signed the receipt, ``timestamp`` a token
+    over the checkpoint."""
     document: dict[str, Any] = {
         "format": BUNDLE_FORMAT,
         "message_id": message_id,
@@ -71,12 +73,20 @@ def write_bundle(
     }
     if body is not None:
         document["body"] = base64.b64encode(body).decode("ascii")
+    if timestamp is not None:
+        document["timestamp"] = base64.b64encode(timestamp).decode("ascii")
     return canonical_json(document)
 
 
-def write_trust(ring: KeyRing, log_keys: Sequence[NoteVerifier], authorities: Sequence[str] = ()) -> bytes:
+def write_trust(
+    ring: KeyRing,
+    log_keys: Sequence[NoteVerifier],
+    authorities: Sequence[str] = (),
+    timestamp_authorities: Sequence[str] = (),
+) -> bytes:
     """What a verifier must believe: the bus's keys with the time in which each may sign, the log's keys (and those of
-    witnesses), and, if senders' certificates are to be followed, their authorities (PEM)."""
+    witnesses), if senders' certificates are to be followed, their authorities (PEM), and the roots of timestamp
+    authorities (PEM)."""
     keys: list[dict[str, str | int]] = []
     for jwk in ring.public_jwks()["keys"]:
         record = ring.find_key(jwk["kid"])
@@ -91,4 +101,6 @@ def write_trust(ring: KeyRing, log_keys: Sequence[NoteVerifier], authorities: Se
         "log_keys": [str(key) for key in log_keys],
         "authorities": list(authorities),
     }
+    if timestamp_authorities:
+        document["timestamp_authorities"] = list(timestamp_authorities)
     return canonical_json(document)

@@ -22,6 +22,7 @@ from sqlalchemy import (
     Column,
     Connection,
     Dialect,
+    ForeignKey,
     Integer,
     LargeBinary,
     MetaData,
@@ -31,6 +32,7 @@ from sqlalchemy import (
     bindparam,
     insert,
     select,
+    text,
     update,
 )
 
@@ -54,6 +56,7 @@ from security.evidence.tree import (
     subtree_of_power,
 )
 from security.statements import Prepared
+from security.verifier import Refuted, read_timestamp
 
 #: tlog-tiles: tiles of height 8.
 TILE_HEIGHT = 8
@@ -92,6 +95,14 @@ evidence_checkpoints = Table(
     Column("note", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
 )
+#: Tokens of timestamp authorities (RFC 3161, DER) for checkpoints; ``stamped_at`` is the time in the token.
+evidence_timestamps = Table(
+    "evidence_timestamps",
+    metadata,
+    Column("size", _Position, ForeignKey(evidence_checkpoints.c.size), primary_key=True, autoincrement=False),
+    Column("token", LargeBinary, nullable=False),
+    Column("stamped_at", BigInteger, nullable=False),
+)
 
 _APPENDED, _SEALED = "appended", "sealed"
 _advance = (
@@ -104,6 +115,10 @@ _move_sealed = (
     update(evidence_head)
     .where(evidence_head.c.name == _SEALED, evidence_head.c.size == bindparam("old"))
     .values(size=bindparam("new"))
+)
+_keep_token = text(
+    "INSERT INTO evidence_timestamps (size, token, stamped_at) VALUES (:size, :token, :stamped_at) "
+    "ON CONFLICT (size) DO NOTHING"
 )
 _insert_leaf = insert(evidence_leaves)
 _leaf_hashes = (
@@ -142,6 +157,15 @@ class LogStanding:
     size: int
     sealed: int
     sealed_at: datetime | None
+    waiting_since: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StampStanding:
+    """How far timestamps reach. ``waiting_since`` is the moment of the first checkpoint that none covers yet."""
+
+    stamped: int
+    stamped_at: datetime | None
     waiting_since: datetime | None
 
 
@@ -228,6 +252,11 @@ class EvidenceLog:
         self._edge = (checkpoint.root, frontier)
         return checkpoint
 
+    def keep_timestamp(self, connection: Connection, size: int, token: bytes, at: datetime) -> bool:
+        """Keep a verified token for the checkpoint of this size, unless it has one: False then. The caller commits."""
+        row = {"size": size, "token": token, "stamped_at": to_micros(at)}
+        return connection.execute(_keep_token, row).rowcount == 1
+
     # --- reading ---------------------------------------------------------------------------------------------------
 
     def size(self, connection: Connection) -> int:
@@ -292,6 +321,42 @@ class EvidenceLog:
         ).scalar_one_or_none()
         return None if note is None else parse_checkpoint(note)
 
+    def unstamped_checkpoint(self, connection: Connection) -> Checkpoint | None:
+        """The latest checkpoint, if no timestamp covers it: that one covers all before it, too."""
+        latest = self.latest_checkpoint(connection)
+        return latest if latest is not None and latest.size > _stamped_size(connection) else None
+
+    def stamped_checkpoint(self, connection: Connection, position: int) -> tuple[Checkpoint, bytes] | None:
+        """The first checkpoint with a timestamp that covers this entry, and the token; None when there is none yet."""
+        row = connection.execute(
+            select(evidence_checkpoints.c.note, evidence_timestamps.c.token)
+            .join(evidence_timestamps, evidence_timestamps.c.size == evidence_checkpoints.c.size)
+            .where(evidence_timestamps.c.size > position)
+            .order_by(evidence_timestamps.c.size)
+            .limit(1)
+        ).first()
+        return None if row is None else (parse_checkpoint(row.note), bytes(row.token))
+
+    def stamp_standing(self, connection: Connection) -> StampStanding:
+        """How far timestamps reach, by two look-ups."""
+        last = connection.execute(
+            select(evidence_timestamps.c.size, evidence_timestamps.c.stamped_at)
+            .order_by(evidence_timestamps.c.size.desc())
+            .limit(1)
+        ).first()
+        stamped = 0 if last is None else int(last.size)
+        waiting = connection.execute(
+            select(evidence_checkpoints.c.created_at)
+            .where(evidence_checkpoints.c.size > stamped)
+            .order_by(evidence_checkpoints.c.size)
+            .limit(1)
+        ).scalar_one_or_none()
+        return StampStanding(
+            stamped=stamped,
+            stamped_at=None if last is None else from_micros(last.stamped_at),
+            waiting_since=None if waiting is None else from_micros(waiting),
+        )
+
     def inclusion_proof(self, connection: Connection, position: int, size: int) -> list[bytes]:
         """The audit path of a leaf under the checkpoint of ``size``. Reads a few tiles and at most 255 leaf rows.
 
@@ -331,6 +396,7 @@ class EvidenceLog:
         if frontier.size != self.size(connection):
             faults.append("head: its size is not the number of leaves")
         tiles += self._check_upper_tiles(connection, faults)
+        faults.extend(_wrong_timestamps(connection))
         return LogAudit(leaves=frontier.size, checkpoints=count, tiles=tiles, faults=tuple(faults))
 
     # --- inside ----------------------------------------------------------------------------------------------------
@@ -523,6 +589,27 @@ def _tile_is(connection: Connection, level: int, tile_index: int, hashes: bytes,
     if held is None or bytes(held) != hashes:
         faults.append(f"tile {level}/{tile_index}: does not hold its leaves")
     return True
+
+
+def _stamped_size(connection: Connection) -> int:
+    newest = select(evidence_timestamps.c.size).order_by(evidence_timestamps.c.size.desc()).limit(1)
+    return connection.execute(newest).scalar_one_or_none() or 0
+
+
+def _wrong_timestamps(connection: Connection) -> list[str]:
+    """Tokens that are none, or not about their checkpoint. Whose they are, a verifier asks who knows the authority."""
+    rows = connection.execute(
+        select(evidence_timestamps.c.size, evidence_timestamps.c.token, evidence_checkpoints.c.note)
+        .outerjoin(evidence_checkpoints, evidence_checkpoints.c.size == evidence_timestamps.c.size)
+        .order_by(evidence_timestamps.c.size)
+    )
+    wrong = []
+    for size, token, note in rows:
+        try:
+            read_timestamp(bytes(token), note or "")
+        except Refuted:
+            wrong.append(f"timestamp {size}: it is not one of that checkpoint")
+    return wrong
 
 
 def _split_hashes(hashes: bytes) -> list[bytes]:
