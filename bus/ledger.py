@@ -90,6 +90,7 @@ from bus.tables import (
     exchange_attachments,
     exchange_of,
     exchanges,
+    flow_hours,
     outbox,
     payloads,
     quota_usage,
@@ -447,10 +448,38 @@ class Ledger:
             self._commit_took = None
             totals["commit_ms", _bucket(took)] += 1
             totals["commit_us", ""] += _microseconds(took)
+        self._count_flows(group, works)
         # In one order everywhere: two nodes that add to the same totals never wait for each other in a circle.
         self._statements.add_count.many(
             group.connection,
             [{"name": name, "labels": label, "value": value} for (name, label), value in sorted(totals.items())],
+        )
+
+    def _count_flows(self, group: _Group, works: Sequence[LedgerWork]) -> None:
+        """The same for each flow and hour: what the console shows costs the same, however many messages there are."""
+        flows: dict[tuple[int, str, str, str, str], int] = defaultdict(int)
+        for index, work in enumerate(works):
+            result = group.results.get(index)
+            match work:
+                case NewExchange() if isinstance(result, Recorded) and not result.repeated:
+                    manifest, hour = work.message.manifest, _hour(work.message.received_at)
+                    for _, system in work.routes:
+                        flows[hour, manifest.sender, manifest.service, system, "accepted"] += 1
+                case Refusal() if work.sender is not None:
+                    flows[_hour(work.refused_at), work.sender, work.service or "", "", "refused"] += 1
+                case Settlement() if result:
+                    sender, service, to, received_at = group.flows[work.delivery_id]
+                    hour = _hour(work.finished_at)
+                    flows[hour, sender, service, to, _OUTCOMES[work.state]] += 1
+                    if work.state is State.DELIVERED:
+                        took = work.finished_at - from_micros(received_at)
+                        flows[hour, sender, service, to, f"ms <= {_bucket(took)}"] += 1
+        self._statements.add_flow.many(
+            group.connection,
+            [
+                {"hour": hour, "sender": sender, "service": service, "system": system, "what": what, "value": value}
+                for (hour, sender, service, system, what), value in sorted(flows.items())
+            ],
         )
 
     # ── step 6: dispatch ──────────────────────────────────────────────────────────────────────────────────────────
@@ -646,8 +675,9 @@ class Ledger:
     ) -> None:
         if not settled:
             return
-        held = {delivery: (attempt, system, key) for delivery, attempt, system, key in claims}
-        systems = {delivery: system for delivery, _, system, _ in claims}
+        held = {delivery: (attempt, system, key) for delivery, attempt, system, key, *_ in claims}
+        systems = {delivery: system for delivery, _, system, *_ in claims}
+        group.flows.update({row[0]: (row[4], row[5], row[2], row[6]) for row in claims})
         valid: list[Settlement] = []
         lines: set[tuple[str, str]] = set()
         for index, item in settled:
@@ -1162,6 +1192,7 @@ class _Statements:
         #: Ends at the bell of each delivery process (:class:`bus.postgresql.Bell`); said twice in a transaction, once.
         self.ring = prepared(select(func.pg_notify(CHANNEL, ""))) if dialect.name == "postgresql" else None
         self.add_count = Prepared(insert(counters), dialect, ending=_ADDED_UP)
+        self.add_flow = Prepared(insert(flow_hours), dialect, ending=_FLOW_ADDED_UP)
         self.use_quota = prepared(_USE_QUOTA)
         self.add_dossier_event = prepared(insert(dossier_events))
         self.use_proof = prepared(_USE_PROOF)
@@ -1234,9 +1265,17 @@ class _Statements:
         )
         # Settle
         self.held_claims = prepared(
-            select(deliveries.c.id, deliveries.c.attempt, deliveries.c.system, deliveries.c.ordering_key).where(
-                deliveries.c.id.in_(ids), deliveries.c.state == State.DELIVERING.value
+            select(
+                deliveries.c.id,
+                deliveries.c.attempt,
+                deliveries.c.system,
+                deliveries.c.ordering_key,
+                exchanges.c.sender,
+                exchanges.c.service,
+                exchanges.c.received_at,
             )
+            .join(exchanges, exchanges.c.id == deliveries.c.exchange_id)
+            .where(deliveries.c.id.in_(ids), deliveries.c.state == State.DELIVERING.value)
         )
         self.settle = prepared(
             update(deliveries)
@@ -1286,6 +1325,10 @@ _SYSTEMS_DUE = text(
 
 _ADDED_UP = " ON CONFLICT (name, labels) DO UPDATE SET value = counters.value + excluded.value"
 
+_FLOW_ADDED_UP = (
+    " ON CONFLICT (hour, sender, service, system, what) DO UPDATE SET value = flow_hours.value + excluded.value"
+)
+
 _USE_QUOTA = text(
     "INSERT INTO quota_usage (grant_id, period, used) VALUES (:grant_id, :period, :used) "
     "ON CONFLICT (grant_id, period) DO UPDATE SET used = quota_usage.used + excluded.used RETURNING used"
@@ -1313,6 +1356,11 @@ def _bucket(elapsed: timedelta) -> str:
     return next((str(bound) for bound in BUCKETS_MS if milliseconds <= bound), "+Inf")
 
 
+def _hour(moment: datetime) -> int:
+    """Hours since 1970."""
+    return to_micros(moment) // 3_600_000_000
+
+
 def _microseconds(elapsed: timedelta) -> int:
     """Never negative: a clock that was set back must not make a total shrink."""
     return max(0, elapsed // timedelta(microseconds=1))
@@ -1327,6 +1375,8 @@ class _Group:
     turn: AppendTurn | None = None
     #: By the work's place in the group.
     results: dict[int, Any] = field(default_factory=dict)
+    #: Delivery → sender, service, receiving system and microsecond of acceptance.
+    flows: dict[int, tuple[str, str, str, int]] = field(default_factory=dict)
     #: What needs answers of the store, once everything was sent.
     afterwards: list[Callable[[], None]] = field(default_factory=list)
     #: Delivery and number of the first attempt whose end was written.

@@ -44,7 +44,7 @@ class Settings:
     host: Annotated[str, "address to listen on"] = "127.0.0.1"
     port: Annotated[int, "port to listen on"] = 8080
     surfaces: Annotated[str, "surfaces that this process serves, comma-separated"] = (
-        "exchange,soap,partners,registry,docs,operations"
+        "exchange,soap,partners,registry,docs,operations,console"
     )
     serve_processes: Annotated[int, "web processes of `lgsp serve`"] = 2
     work_host: Annotated[str, "address on which `lgsp work` tells how it is"] = "127.0.0.1"
@@ -321,7 +321,7 @@ def _check(settings: Settings) -> None:
         raise BadSetting("LGSP_CLIENT_CERTIFICATE_HEADER: expected a header that the bus does not read otherwise")
     if settings.log_level.lower() not in {"debug", "info", "warning", "error"}:
         raise BadSetting("LGSP_LOG_LEVEL: expected debug, info, warning or error")
-    unknown = settings.surface_names - {"exchange", "soap", "partners", "registry", "docs", "operations"}
+    unknown = settings.surface_names - {"exchange", "soap", "partners", "registry", "docs", "operations", "console"}
     if unknown:
         raise BadSetting(f"LGSP_SURFACES: there is no surface '{sorted(unknown)[0]}'")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bus.people import People, PersonRole
 from bus.settings import Settings
 from bus.store import open_store
 from bus.upgrading import Upgrade
@@ -32,5 +33,29 @@ def initialise(settings: Settings) -> None:
         Upgrade(store).bring_up_to_date(utc_now())
         with store.writing() as connection:
             EvidenceLog(settings.log_origin, log_key).prepare(connection)
+    finally:
+        store.close()
+
+
+#: The first account; what it may do it can give to others.
+FIRST_PERSON = "admin"
+_FIRST_ROLES = (PersonRole.OPERATOR, PersonRole.REGISTRAR, PersonRole.SECURITY_OFFICER)
+
+
+def first_person(settings: Settings) -> str | None:
+    """Make the account that the console is first opened with; its password, told this once, or None when there are
+    people already."""
+    store = open_store(settings)
+    try:
+        people = People(store, SecretBox.load(settings.master_key_path))
+        if people.any_there():
+            return None
+        return people.add(
+            FIRST_PERSON,
+            display_name="Quản trị trục",
+            roles=_FIRST_ROLES,
+            now=utc_now(),
+            by=f"system:{settings.system}",
+        )
     finally:
         store.close()

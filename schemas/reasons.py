@@ -1415,4 +1415,36 @@ REASONS: dict[str, Wording] = {
         "The timestamp's time is more than {seconds} seconds from ours. Compare both clocks with a third.",
         "Thời điểm trong dấu thời gian lệch quá {seconds} giây. Hãy so hai đồng hồ với đồng hồ thứ ba.",
     ),
+    # The console
+    "not-signed-in": Wording(
+        "Nobody is signed in here, or the session has ended. Sign in again.",
+        "Chưa đăng nhập hoặc phiên làm việc đã hết. Hãy đăng nhập lại.",
+    ),
+    "role-missing": Wording(
+        "Your role does not allow this. Ask the province's security officer for one that does.",
+        "Vai trò của bạn không cho phép việc này. Hãy đề nghị cán bộ an toàn thông tin của tỉnh cấp vai trò phù hợp.",
+    ),
+    "other-agency": Wording(
+        "This is another agency's affair; your account sees its own agency only.",
+        "Việc này thuộc cơ quan khác; tài khoản của bạn chỉ xem được cơ quan mình.",
+    ),
+    "form-foreign": Wording(
+        "This form did not come from your present session. Go back, load the page again and repeat it.",
+        "Biểu mẫu không thuộc phiên làm việc hiện tại. Hãy quay lại, tải lại trang và làm lại.",
+    ),
+    "reason-missing": Wording(
+        "Say why, in a few words: it is kept in the audit trail.",
+        "Hãy ghi lý do ngắn gọn: lý do được lưu trong nhật ký kiểm tra.",
+    ),
+    "person-exists": Wording("There is already an account {name}.", "Đã có tài khoản {name}."),
+    "person-name": Wording(
+        "A name has small letters a-z, digits, dots and hyphens.",
+        "Tên đăng nhập gồm chữ thường a-z, chữ số, dấu chấm và gạch nối.",
+    ),
+    "person-roles": Wording("Give at least one role.", "Hãy chọn ít nhất một vai trò."),
+    "person-unknown": Wording("There is no account {name}.", "Không có tài khoản {name}."),
+    "password-weak": Wording(
+        "Too easy to guess: at least {least} characters, not your name, not the old one.",
+        "Mật khẩu quá dễ đoán: ít nhất {least} ký tự, không chứa tên, khác mật khẩu cũ.",
+    ),
 }

@@ -42,6 +42,7 @@ _COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "Who may do what": {
         "registry": ("bus.cli.registry:registry", "Agencies, systems, data services and grants."),
+        "people": ("bus.cli.people:people", "Who may sign in to the console, and as what."),
         "broker": ("bus.cli.broker:broker", "Members who consume straight from RabbitMQ."),
         "key": ("bus.cli.keys:key", "Make, show and rotate signing keys and certificates."),
     },
@@ -158,11 +159,12 @@ def init(session: Session) -> None:
     Example:
       lgsp --home /srv/lgsp init
     """
-    from bus.setup import initialise
+    from bus.setup import FIRST_PERSON, first_person, initialise
 
     settings = session.settings
     was_there = _has_keys(settings)
     initialise(settings)
+    password = first_person(settings)
     click.echo("The bus was set up before; its tables are up to date." if was_there else "The bus is set up.")
     click.echo()
     for what, where in (
@@ -171,8 +173,11 @@ def init(session: Session) -> None:
         ("store", without_password(settings.effective_store_url)),
         ("speaks as", settings.system),
         ("address", settings.public_url),
+        ("console", f"{settings.public_url}/console/"),
     ):
         click.echo(f"  {what:<10} {where}")
+    if password:
+        click.echo(f"\nSign in to the console as {FIRST_PERSON} with {password} (told this once, to be changed there).")
     at_home = f" --home {session.home}" if session.home else ""
     click.echo("\nNext, each in a terminal of its own:\n")
     for command, words in (

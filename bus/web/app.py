@@ -9,6 +9,7 @@ from flask import Flask
 from bus.assembly import Bus
 from bus.web import headers, problems
 from bus.web.attachments import attachment_surface
+from bus.web.console import console_surface
 from bus.web.door import open_door
 from bus.web.dossiers import dossier_surface
 from bus.web.evidence import evidence_surface
@@ -34,6 +35,7 @@ SURFACES = {
     "registry": (registry_surface,),
     "docs": (openapi_surface, page_surface),
     "operations": (operations_surface,),
+    "console": (console_surface,),
 }
 
 

@@ -1,14 +1,15 @@
-"""`/console/`: what administrators see and mend. Pages are made here, by the bus itself, and load nothing from elsewhere.
+"""`/console/`: what administrators see and mend. The bus makes the pages itself; they load nothing from elsewhere.
 
 ::
 
-    desk.py         who asks, what they may, their language; every page and every deed is declared with the right it needs
+    desk.py         who asks, what they may, their language; each page and deed names the right it needs
     words.py        moments, durations, numbers as people read them
     signing_in.py   sign in and out, passwords, one-time codes
     <room>.py       one file for each part of the console: ``install(console)`` declares its pages
     templates/, static/
 
-A page reads, a deed changes; a deed has a form key, a reason where it touches messages, and an event in the audit trail.
+A page reads, a deed changes; a deed has a form key, a reason where it touches messages, and an event in the audit
+trail.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from __future__ import annotations
 from flask import Blueprint
 
 from bus.assembly import Bus
-from bus.web.console import assets, signing_in
+from bus.web.console import assets, home, signing_in
 from bus.web.console.desk import Console
 
 #: The parts of the console, in the order of the menu.
-PARTS = (assets.install, signing_in.install)
+PARTS = (assets.install, signing_in.install, home.install)
 
 
 def console_surface(bus: Bus) -> Blueprint:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property, wraps
 from typing import Any, Final, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from flask import Blueprint, Response, make_response, redirect, render_template, request
+from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
 
 from bus.assembly import Bus
@@ -49,9 +50,17 @@ RIGHTS: Final[dict[PersonRole, frozenset[Right]]] = {
     PersonRole.AUDITOR: frozenset({Right.SEE, Right.AUDIT}),
 }
 
+ROLE_NAMES: Final = {
+    PersonRole.OBSERVER: ("quan sát", "observer"),
+    PersonRole.OPERATOR: ("vận hành", "operator"),
+    PersonRole.REGISTRAR: ("quản lý danh mục", "registrar"),
+    PersonRole.SECURITY_OFFICER: ("an toàn thông tin", "security officer"),
+    PersonRole.AUDITOR: ("kiểm tra", "auditor"),
+}
+
 #: Scripts and styles come from files of ours only; pictures also from data: (Bootstrap draws its signs so).
 POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 _COOKIE, _LANGUAGE_COOKIE = "lgsp-console", "lgsp-language"
@@ -75,7 +84,9 @@ class Console:
         self.menu: list[MenuEntry] = []
         self.routes.errorhandler(Problem)(self._problem_page)
 
-    def page(self, rule: str, right: Right | None = Right.SEE, menu: tuple[str, str] | None = None) -> Callable[[Any], Any]:
+    def page(
+        self, rule: str, right: Right | None = Right.SEE, menu: tuple[str, str] | None = None
+    ) -> Callable[[Any], Any]:
         """Declare a page: ``def name(desk, …)`` returns what `Desk.show` gives. ``menu``: its name there, vi and en.
         ``right`` None: any signed-in person."""
 
@@ -128,12 +139,12 @@ class Console:
 
     def _problem_page(self, problem: Problem) -> AnyResponse:
         language = language_of_request()
-        try:
-            desk: Desk | None = self.open_desk()
-        except Problem:
-            desk = None
         page = render_template(
-            "console/problem.html", desk=desk, problem=problem, text=problem.detail_in(language), **_common(language)
+            "console/problem.html",
+            desk=None,
+            problem=problem,
+            text=problem.detail(language),
+            **common(language),
         )
         return harden(make_response(page, problem.status))
 
@@ -201,7 +212,9 @@ class Desk:
             raise Malformed("reason-missing")
         return reason[:500]
 
-    def event(self, action: str, target: str, reason: str = "", agency: AgencyCode | None = None, **facts: Any) -> AuditEvent:
+    def event(
+        self, action: str, target: str, reason: str = "", agency: AgencyCode | None = None, **facts: Any
+    ) -> AuditEvent:
         """An event of the audit trail, done by this person now."""
         return AuditEvent(
             at=utc_now(), person=self.person.name, action=action, target=target, reason=reason,
@@ -219,15 +232,21 @@ class Desk:
         if foreign or not hmac.compare_digest(key.encode(), self.session.form_key.encode()):
             raise NotPermitted("form-foreign")
 
-    def show(self, template: str, status: int = 200, **values: Any) -> Response:
+    def show(self, template: str, status: int = 200, /, **values: Any) -> Response:
         """A page, or the part of one that a page of ours asks for again (``Lgsp-Part``)."""
-        return make_response(render_template(f"console/{template}", desk=self, **_common(self.language), **values), status)
+        key = Markup('<input type="hidden" name="form_key" value="{}">').format(self.session.form_key)
+        page = render_template(
+            f"console/{template}", desk=self, form_key=lambda: key, **common(self.language), **values
+        )
+        return make_response(page, status)
 
     def back(self, address: str, vi: str = "", en: str = "") -> AnyResponse:
         """To a page of ours after a deed, with a word about it."""
         answer = redirect(safe_address(address), 303)
         if vi:
-            answer.set_cookie("lgsp-said", _quoted(self.t(vi, en)), max_age=30, path="/console", httponly=True, samesite="Strict")
+            answer.set_cookie(
+                "lgsp-said", _quoted(self.t(vi, en)), max_age=30, path="/console", httponly=True, samesite="Strict"
+            )
         return answer
 
 
@@ -263,17 +282,22 @@ def language_of_request() -> Language:
 
 
 def choose_language(answer: AnyResponse, language: str) -> AnyResponse:
-    answer.set_cookie(_LANGUAGE_COOKIE, "en" if language == "en" else "vi", path="/console", max_age=31536000, samesite="Lax")
+    answer.set_cookie(
+        _LANGUAGE_COOKIE, "en" if language == "en" else "vi", path="/console", max_age=31536000, samesite="Lax"
+    )
     return answer
 
 
-def _common(language: Language) -> dict[str, Any]:
+def common(language: Language) -> dict[str, Any]:
     """What every template can use."""
-    from urllib.parse import unquote
+
+    def t(vi: str, en: str) -> str:
+        return vi if language == "vi" else en
 
     return {
         "language": language,
-        "t": lambda vi, en: vi if language == "vi" else en,
+        "t": t,
+        "role_name": lambda role: t(*ROLE_NAMES[role]),
         "said": unquote(request.cookies.get("lgsp-said", "")),
         "w": words.Words(language),
         "now": utc_now(),
@@ -281,6 +305,4 @@ def _common(language: Language) -> dict[str, Any]:
 
 
 def _quoted(address: str) -> str:
-    from urllib.parse import quote
-
     return quote(address.rstrip("?"), safe="")

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import base64
 
-import qrcode
+import segno
 from flask import make_response, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from bus.people import SignInFailed
+from bus.people import LEAST_PASSWORD_LENGTH, SignInFailed
 from bus.web.console.desk import (
     Console,
     Desk,
-    _common,
     choose_language,
+    common,
     give_session,
     harden,
     language_of_request,
@@ -21,3 +21,84 @@ from bus.web.console.desk import (
     take_session,
 )
 from schemas.moment import utc_now
+from schemas.problem import Malformed, NotPermitted
+from security.one_time import new_seed, provisioning_uri
+
+
+def install(console: Console) -> None:
+    routes, people = console.routes, console.people
+
+    @routes.get("/sign-in", endpoint="sign_in")
+    def sign_in() -> AnyResponse:
+        return _form()
+
+    @routes.post("/sign-in", endpoint="take_sign_in")
+    def take_sign_in() -> AnyResponse:
+        form = request.form
+        if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+            raise NotPermitted("form-foreign")
+        try:
+            token, _ = people.sign_in(
+                form.get("name", "").strip().lower(), form.get("password", ""), form.get("code", ""), utc_now()
+            )
+        except SignInFailed as failed:
+            return _form(failed, 401)
+        return give_session(redirect(safe_address(form.get("next", "/console/")), 303), token)
+
+    @routes.get("/language/<language>", endpoint="language")
+    def language(language: str) -> AnyResponse:
+        return choose_language(redirect(safe_address(request.args.get("next", "/console/")), 303), language)
+
+    @console.deed("/sign-out", right=None)
+    def sign_out(desk: Desk) -> AnyResponse:
+        people.sign_out(desk.session)
+        return take_session(redirect("/console/sign-in", 303))
+
+    @console.page("/account", right=None)
+    def own_account(desk: Desk) -> AnyResponse:
+        return desk.show("account.html", least=LEAST_PASSWORD_LENGTH)
+
+    @console.deed("/account/password", right=None)
+    def choose_password(desk: Desk) -> AnyResponse:
+        form, name = request.form, desk.person.name
+        if form.get("new", "") != form.get("again", ""):
+            return desk.show("account.html", 400, least=LEAST_PASSWORD_LENGTH, trouble="again")
+        event = desk.event("password.chosen", f"person:{name}")
+        try:
+            people.choose_password(name, form.get("old", ""), form.get("new", ""), event)
+        except SignInFailed:
+            return desk.show("account.html", 400, least=LEAST_PASSWORD_LENGTH, trouble="old")
+        except Malformed:
+            return desk.show("account.html", 400, least=LEAST_PASSWORD_LENGTH, trouble="weak")
+        return take_session(redirect("/console/sign-in", 303))  # all sessions have ended, this one too
+
+    @console.page("/account/second", right=None)
+    def second_thing(desk: Desk) -> AnyResponse:
+        return desk.show("second.html", **_enrolment(desk, new_seed()))
+
+    @console.deed("/account/second", right=None)
+    def keep_second_thing(desk: Desk) -> AnyResponse:
+        seed = request.form.get("seed", "").encode("ascii", "ignore")
+        event = desk.event("second-thing.kept", f"person:{desk.person.name}")
+        if len(seed) != 32 or not people.keep_totp(desk.person.name, seed, request.form.get("code", ""), event):
+            return desk.show(
+                "second.html", 400, trouble=True, **_enrolment(desk, seed if len(seed) == 32 else new_seed())
+            )
+        return take_session(redirect("/console/sign-in", 303))
+
+
+def _form(failed: SignInFailed | None = None, status: int = 200) -> AnyResponse:
+    page = render_template(
+        "console/sign-in.html",
+        desk=None,
+        failed=failed,
+        next=safe_address(request.values.get("next", "/console/")),
+        **common(language_of_request()),
+    )
+    return harden(make_response(page, status))
+
+
+def _enrolment(desk: Desk, seed: bytes) -> dict[str, str]:
+    uri = provisioning_uri(seed, desk.person.name, "lgsp-bus")
+    picture = segno.make(uri, error="m").svg_inline(scale=5).encode()
+    return {"seed": seed.decode("ascii"), "picture": "data:image/svg+xml;base64," + base64.b64encode(picture).decode()}

@@ -53,7 +53,8 @@ class Words:
         if seconds < 1:
             return f"{max(0, round(seconds * 1000))} ms"
         units = (86400, "ngày", "d"), (3600, "giờ", "h"), (60, "phút", "min"), (1, "giây", "s")
-        parts, left = [], int(seconds)
+        parts: list[str] = []
+        left = int(seconds)
         for size, vi, en in units:
             count, left = divmod(left, size)
             if count or parts:
