@@ -7,10 +7,15 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+    from tests.console_house import ConsoleHouse
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 
@@ -91,3 +96,35 @@ def _program(process: int) -> str:
         return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:120]
     except OSError:
         return ""
+
+
+# ── the console in a browser (tests/console_house.py) ───────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="session")
+def chromium(missing_service: Callable[[str], NoReturn]) -> Iterator[Browser]:
+    """One browser for all tests of a worker; each test has a window of its own."""
+    from tests.console_house import open_browser
+    from tests.debian import program
+
+    program("chromium", "chromium", missing_service)
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    from tests.console_house import open_page
+
+    with open_page(chromium) as page:
+        yield page
+
+
+@pytest.fixture
+def console_house(tmp_path: Path) -> Iterator[ConsoleHouse]:
+    """A small province (tests/bus_world.py) with its console."""
+    from tests.bus_world import bus_world
+    from tests.console_house import open_console, picture_folder
+
+    with bus_world(tmp_path) as world, open_console(world, picture_folder(tmp_path)) as opened:
+        yield opened
