@@ -1415,4 +1415,9 @@ REASONS: dict[str, Wording] = {
         "The timestamp's time is more than {seconds} seconds from ours. Compare both clocks with a third.",
         "Thời điểm trong dấu thời gian lệch quá {seconds} giây. Hãy so hai đồng hồ với đồng hồ thứ ba.",
     ),
+    # Events (bus/event_mover.py).
+    "broker-missing": Wording(
+        "This bus has no broker. Subscribe by message, or set LGSP_BROKER_URL.",
+        "Trục này không có hàng đợi. Hãy đăng ký nhận bằng thông điệp hoặc đặt LGSP_BROKER_URL.",
+    ),
 }

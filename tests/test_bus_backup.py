@@ -326,11 +326,16 @@ def test_a_backup_of_an_older_program_is_brought_up_to_date(world: World, opened
     back_up(world, tmp_path / "b")
 
     def older(part: Forged) -> None:
-        of_0007 = ("nodes", "breakers", "duties", "used_proofs", "store_marks")
-        part.left_out = part.name in (*of_0007, "evidence_timestamps")  # of 0010
-        if part.name == "outbox":  # 0006 added a column to it
-            place_of = part.columns.index("queued_at")
-            part.columns.remove("queued_at")
+        part.left_out = part.name in (
+            *("nodes", "breakers", "duties", "used_proofs", "store_marks"),  # of 0007
+            "evidence_timestamps",  # of 0010
+            *("subscriptions", "event_cursors"),  # of 0011
+        )
+        # 0006 and 0011 added these columns.
+        added = {"outbox": "queued_at", "registry_events": "concerns", "dossier_events": "position"}.get(part.name)
+        if added:
+            place_of = part.columns.index(added)
+            part.columns.remove(added)
             part.rows = [[value for at, value in enumerate(row) if at != place_of] for row in part.rows]
 
     forge(tmp_path / "b", tmp_path / "older", older, revision="0005")

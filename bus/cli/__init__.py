@@ -43,6 +43,7 @@ _COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "Who may do what": {
         "registry": ("bus.cli.registry:registry", "Agencies, systems, data services and grants."),
         "broker": ("bus.cli.broker:broker", "Members who consume straight from RabbitMQ."),
+        "events": ("bus.cli.events:events", "Subscriptions to events, and how far each was told."),
         "key": ("bus.cli.keys:key", "Make, show and rotate signing keys and certificates."),
     },
     "Talk over the bus": {
