@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from sqlalchemy import make_url, text
@@ -27,29 +27,16 @@ from bus.store import OutcomeUnknown, StoreUnreachable, open_bell, open_store
 from schemas.identifiers import SystemCode
 from security.evidence.checkpoint import NoteKey
 from security.keys import KeyRing
-from tests.ledger_house import LEASE, NOON, House, prepare
+from tests.ledger_house import LEASE, NOON, House
 from tests.postgresql import PrivateServer, private_postgresql
 
 pytestmark = pytest.mark.service
 
 
 @pytest.fixture(scope="module")
-def postgresql(missing_service: Callable[[str], NoReturn]) -> Iterator[PrivateServer]:
-    with private_postgresql(missing_service) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[KeyRing, NoteKey]:
     folder = tmp_path_factory.mktemp("keys")
     return KeyRing.open_or_create(folder / "ring", SystemCode("H99/lgsp-bus")), NoteKey.generate("test.invalid/log")
-
-
-@pytest.fixture(scope="module")
-def template(postgresql: PrivateServer, keys: tuple[KeyRing, NoteKey]) -> str:
-    name = postgresql.new_database()
-    prepare(House(store_url=postgresql.url(name), ring=keys[0], log_key=keys[1]))
-    return name
 
 
 class Proxy:
