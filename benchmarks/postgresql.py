@@ -87,7 +87,7 @@ class PostgresServer:
             password=self.password,
             dbname=database,
             autocommit=True,
-            connect_timeout=5,
+            connect_timeout=20,
         )
 
     def start(self, *, within_seconds: float = 60.0) -> None:

@@ -17,9 +17,11 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -27,6 +29,7 @@ from benchmarks.rabbitmq import RabbitMissing, RabbitNode, start_rabbitmq
 from schemas.identifiers import SystemCode
 from security.evidence.checkpoint import NoteKey
 from security.keys import KeyRing
+from tests.last_will import LastWill
 from tests.ledger_house import House, prepare
 from tests.postgresql import PrivateServer, hasty_folder, private_postgresql
 
@@ -83,8 +86,16 @@ _STARTED: list[PrivateServer] = []
 
 
 @pytest.fixture(scope="session")
-def postgresql(missing_service: Callable[[str], NoReturn]) -> Iterator[PrivateServer]:
+def last_will() -> Iterator[LastWill]:
+    will = LastWill()
+    yield will
+    will.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql(missing_service: Callable[[str], NoReturn], last_will: LastWill) -> Iterator[PrivateServer]:
     with private_postgresql(missing_service) as server:
+        last_will.add(server.folder, server.process_id)
         _STARTED.append(server)
         yield server
         _STARTED.remove(server)
@@ -96,7 +107,8 @@ def no_database_is_left_behind() -> Iterator[None]:
     before = {name for server in _STARTED for name in server.databases}
     yield
     for server in _STARTED:
-        server.drop(set(server.databases) - before - _KEPT)
+        with suppress(psycopg.Error):  # a slow session is not gone yet: the database goes with the server
+            server.drop(set(server.databases) - before - _KEPT)
 
 
 #: What a session fixture made while a test was running.
@@ -142,15 +154,14 @@ def new_store(request: pytest.FixtureRequest) -> Callable[[str, Path], str]:
 
 
 @pytest.fixture(scope="session")
-def rabbitmq_server(
-    missing_service: Callable[[str], NoReturn],
-) -> Iterator[RabbitNode]:
+def rabbitmq_server(missing_service: Callable[[str], NoReturn], last_will: LastWill) -> Iterator[RabbitNode]:
     folder = hasty_folder("lgsp-rabbitmq-")
     try:
         node = start_rabbitmq(folder, management=True)
     except RabbitMissing as missing:
         shutil.rmtree(folder)
         missing_service(str(missing))
+    last_will.add(folder, *node.pids)
     try:
         yield node
     finally:
