@@ -34,11 +34,11 @@ test: ## set up and run everything that CI runs: lint, types, layers, tests
 	$(BIN)/mypy --no-error-summary || failed="$$failed types"; \
 	$(BIN)/lint-imports --no-logo || failed="$$failed layers"; \
 	test -z "$$failed" || echo "lgsp-bus: not clean:$$failed (details above)"; \
-	$(BIN)/python -m pytest -q -n $(WORKERS) --maxprocesses 4 --cov --cov-report=term:skip-covered $(ARGS) && test -z "$$failed"
+	$(BIN)/python -m pytest -q -n $(WORKERS) --maxprocesses 4 --dist worksteal --cov --cov-report=term:skip-covered $(ARGS) && test -z "$$failed"
 
 quick: ## only the quick tests, no coverage
 	$(SET_UP) dev
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --maxprocesses 4 -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --maxprocesses 4 --dist worksteal -m "not slow" $(ARGS)
 
 lint: ## ruff, without changing anything
 	$(SET_UP) dev

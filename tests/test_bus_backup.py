@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
@@ -24,12 +24,10 @@ from bus.records import State
 from bus.retention import SMALLEST_PART, Retention
 from bus.settings import Settings
 from bus.setup import initialise
-from schemas.identifiers import SystemCode
 from schemas.moment import utc_now
 from schemas.problem import Malformed, NotFound, Problem
 from security.evidence.checkpoint import NoteKey, sign_checkpoint
 from security.evidence.log import EvidenceLog
-from security.keys import KeyRing
 from security.sealed_stream import Passphrase
 from security.secrets import SecretBox
 from security.verifier import Trust, verify_bundle
@@ -56,24 +54,8 @@ from tests.backed_up import (
     take,
 )
 from tests.bus_world import RECEIVING, SENDER, World, bus_world
-from tests.ledger_house import House, prepare
+from tests.ledger_house import House
 from tests.loopback import serving
-from tests.postgresql import PrivateServer, private_postgresql
-
-
-@pytest.fixture(scope="module")
-def postgresql(missing_service: Callable[[str], NoReturn]) -> Iterator[PrivateServer]:
-    with private_postgresql(missing_service) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def template(postgresql: PrivateServer, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A database as `lgsp init` leaves it."""
-    name = postgresql.new_database()
-    ring = KeyRing.open_or_create(tmp_path_factory.mktemp("ring"), SystemCode("H99/lgsp-bus"))
-    prepare(House(store_url=postgresql.url(name), ring=ring, log_key=NoteKey.generate("test.invalid/log")))
-    return name
 
 
 @pytest.fixture
