@@ -60,7 +60,7 @@ def play(home: Path, servers: Servers, say: Callable[[str], None], *, kills: int
     the first step that is not true."""
     with (
         province_on_cluster(home, servers) as province,
-        Havoc(victims_of(province, servers.rabbitmq), pause_seconds=0.3, say=say) as havoc,
+        Havoc(victims_of(province.nodes, province.bus, servers.rabbitmq), pause_seconds=0.3, say=say) as havoc,
     ):
         while not havoc.has_killed(KINDS, kills):
             with closing(Story(province, lambda _: None)) as story:

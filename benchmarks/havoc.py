@@ -2,7 +2,7 @@
 
 ::
 
-    with Havoc(victims_of(province, cluster), say=print) as havoc:
+    with Havoc(victims_of(nodes, bus, cluster), say=print) as havoc:
         …
     havoc.kills  # {"serve": 4, "work": 4, "rabbitmq": 3}
 """
@@ -22,7 +22,8 @@ from typing import Self
 
 from benchmarks.processes import family
 from benchmarks.rabbitmq import RabbitCluster, RabbitNode
-from bus.demo.province import Process, Province
+from bus.assembly import Bus
+from bus.demo.province import Nodes, Process
 
 _PATIENCE_SECONDS = 60.0
 
@@ -84,27 +85,27 @@ class Havoc:
             self._failed = error
 
 
-def victims_of(province: Province, cluster: RabbitCluster) -> list[Victim]:
-    """A `serve`, a `work` and a RabbitMQ node in turn, then the next of each."""
-    serves = [_serve(process, f"http://{province.settings.host}:{port}") for port, process in province.serves.items()]
-    works = [_work(process, province) for process in province.works]
-    nodes = [_node(node) for node in cluster.nodes]
-    return [victim for turn in zip_longest(serves, works, nodes) for victim in turn if victim is not None]
+def victims_of(nodes: Nodes, bus: Bus, cluster: RabbitCluster) -> list[Victim]:
+    """A `serve`, a `work` and a RabbitMQ node in turn, then the next of each. ``bus``: any look at its store."""
+    serves = [_serve(process, address) for address, process in nodes.serves.items()]
+    works = [_work(process, bus) for process in nodes.works]
+    brokers = [_node(node) for node in cluster.nodes]
+    return [victim for turn in zip_longest(serves, works, brokers) for victim in turn if victim is not None]
 
 
-def _serve(process: Process, url: str) -> Victim:
+def _serve(process: Process, address: str) -> Victim:
     def start() -> None:
         process.start()
-        process.wait_for(f"{url}/v1/keys")
+        process.wait_for(f"{address}/v1/keys")
 
     return Victim(kind="serve", kill=lambda: _kill(process), start=start)
 
 
-def _work(process: Process, province: Province) -> Victim:
+def _work(process: Process, bus: Bus) -> Victim:
     def start() -> None:
         process.start()
         deadline = time.monotonic() + _PATIENCE_SECONDS
-        while process.pid not in {node.process for node in province.bus.nodes.look().nodes}:
+        while process.pid not in {node.process for node in bus.nodes.look().nodes}:
             process.check()
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{process.name} did not come back")

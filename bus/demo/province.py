@@ -144,6 +144,15 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Nodes:
+    """The running processes of a bus."""
+
+    #: Address → the `serve` that listens there.
+    serves: Mapping[str, Process]
+    works: Sequence[Process]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Province:
     """A running province."""
 
@@ -151,10 +160,7 @@ class Province:
     #: This process's own view of the bus, for looking at the ledger as an operator.
     bus: Bus
     members_folder: Path
-    sandbox_process: Process
-    #: Port → the `serve` that listens there.
-    serves: Mapping[int, Process]
-    works: Sequence[Process]
+    nodes: Nodes
 
     @property
     def bus_url(self) -> str:
@@ -215,33 +221,46 @@ def fetched(url: str, body: bytes | None = None, headers: Mapping[str, str] | No
 def running_province(settings: Settings, *, serve_ports: Sequence[int] = (), works: int = 1) -> Iterator[Province]:
     """The province with its processes up; they are stopped, by their own ids, on the way out.
 
-    With several ``serve_ports`` the settings' public address is that of a proxy before them. Whoever ends one of the
-    processes starts it again before the way out. Raises ProvinceFailed, OSError.
+    With several ``serve_ports`` the settings' public address is that of a proxy before them. Raises ProvinceFailed,
+    OSError.
     """
-    ports = tuple(serve_ports) or (settings.port,)
     with ExitStack() as stack:
         bus = set_up(settings)
         stack.callback(bus.close)
-        province = Province(
-            settings=settings,
-            bus=bus,
-            members_folder=members_folder(settings),
-            sandbox_process=Process("sandbox", "bus.web.sandbox_server", settings),
-            serves={
-                port: Process(_numbered("serve", number, len(ports)), "bus.web.server", settings, port)
-                for number, port in enumerate(ports, 1)
-            },
-            works=[Process(_numbered("work", number, works), "bus.work", settings) for number in range(1, works + 1)],
-        )
-        processes = [province.sandbox_process, *province.serves.values(), *province.works]
-        for process in processes:
+        sandbox = Process("sandbox", "bus.web.sandbox_server", settings)
+        sandbox.start()
+        stack.callback(sandbox.stop)
+        nodes = stack.enter_context(running_nodes(settings, serve_ports=serve_ports, works=works))
+        province = Province(settings=settings, bus=bus, members_folder=members_folder(settings), nodes=nodes)
+        sandbox.wait_for(f"{province.sandbox_url}/_sandbox")
+        yield province
+        sandbox.check()
+
+
+@contextmanager
+def running_nodes(settings: Settings, *, serve_ports: Sequence[int] = (), works: int = 1) -> Iterator[Nodes]:
+    """One `serve` on the settings' port, or one on each of these, and so many `work`; stopped on the way out.
+
+    Whoever ends one of them starts it again before that. Raises ProvinceFailed.
+    """
+    ports = tuple(serve_ports) or (settings.port,)
+    nodes = Nodes(
+        serves={
+            f"http://{settings.host}:{port}": Process(
+                _numbered("serve", number, len(ports)), "bus.web.server", settings, port
+            )
+            for number, port in enumerate(ports, 1)
+        },
+        works=[Process(_numbered("work", number, works), "bus.work", settings) for number in range(1, works + 1)],
+    )
+    with ExitStack() as stack:
+        for process in (*nodes.serves.values(), *nodes.works):
             process.start()
             stack.callback(process.stop)
-        province.sandbox_process.wait_for(f"{province.sandbox_url}/_sandbox")
-        for port, process in province.serves.items():
-            process.wait_for(f"http://{settings.host}:{port}/v1/keys")
-        yield province
-        for process in processes:
+        for address, process in nodes.serves.items():
+            process.wait_for(f"{address}/v1/keys")
+        yield nodes
+        for process in (*nodes.serves.values(), *nodes.works):
             process.check()
 
 
