@@ -94,6 +94,8 @@ SENDERS: Final = 6
 #: A message that got no receipt for so long is given up, and is a complaint.
 _PATIENCE_SECONDS: Final = 180.0
 _DRAIN_SECONDS: Final = 600.0
+#: Messages whose evidence goes through the offline verifier, taken evenly from all.
+MOST_BUNDLES: Final = 500
 #: Shorter than a lease, so that a call that a killed process began has ended when another one may begin it.
 _RECEIVER_TIMEOUT_SECONDS: Final = 4.0
 _LEASE_SECONDS: Final = 5.0
@@ -131,8 +133,12 @@ class Report:
 class Town:
     """The members' software: everybody's clients, and the lists of what was accepted. Thread-safe."""
 
-    def __init__(self, half_year: HalfYear, bus: Bus, nodes: Nodes, keys: Mapping[AgencyCode, SigningKey]) -> None:
+    def __init__(
+        self, half_year: HalfYear, bus: Bus, nodes: Nodes, keys: Mapping[AgencyCode, SigningKey], senders: int
+    ) -> None:
+        """``senders``: threads that send."""
         self._half_year = half_year
+        self._senders = senders
         self._addresses = list(nodes.serves)
         self._keys = keys
         self._bus_keys = bus.ring.public_jwks()
@@ -142,15 +148,15 @@ class Town:
         self.sent: list[Sent] = []
         self.repeats: Counter[str] = Counter()
 
-    def send_all(self, senders: int, say: Callable[[str], None]) -> None:
+    def send_all(self, say: Callable[[str], None]) -> None:
         """Every message of the half-year: the days in their order for each sender, a dossier always by the same one."""
-        shares: list[list[Errand]] = [[] for _ in range(senders)]
+        shares: list[list[Errand]] = [[] for _ in range(self._senders)]
         for number, dossier in enumerate(self._half_year.dossiers):
-            shares[number % senders] += self._half_year.errands(dossier)
+            shares[number % self._senders] += self._half_year.errands(dossier)
         for share in shares:
             share.sort(key=lambda errand: errand.day)  # stable: a dossier's own order stays
         total = sum(map(len, shares))
-        with ThreadPoolExecutor(senders) as pool:
+        with ThreadPoolExecutor(self._senders) as pool:
             running = [pool.submit(self._send_share, share) for share in shares]
             begun = time.monotonic()
             while not all(each.done() for each in running):
@@ -218,6 +224,18 @@ class Town:
             client.close()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """A half-year that is over: no process of the bus runs any more, its store is open."""
+
+    bus: Bus
+    sent: Sequence[Sent]
+    #: What the receivers got.
+    arrivals: Path
+    #: Without findings yet.
+    report: Report
+
+
 def play(
     half_year: HalfYear,
     folder: Path,
@@ -225,37 +243,58 @@ def play(
     say: Callable[[str], None],
     *,
     senders: int = SENDERS,
-    pause_seconds: float = 2.0,
-    most_bundles: int = 500,
+    pause_seconds: float = 5.0,
 ) -> Report:
-    """The half-year in a fresh database and ``folder``; what its receivers got is in ``folder / "arrivals"``."""
-    report = Report(dossiers=half_year.dossiers_wanted)
-    with ExitStack() as stack:
-        receiver = stack.enter_context(_receiver(folder))
+    """The half-year in a fresh database and an empty folder, and its audit."""
+    with played(half_year, folder, servers, say, senders=senders, pause_seconds=pause_seconds) as done:
+        begun = time.monotonic()
+        done.report.findings = audit(done.bus, half_year, done.sent, done.arrivals, most_bundles=MOST_BUNDLES)
+        done.report.audit_seconds = time.monotonic() - begun
+        return done.report
+
+
+@contextmanager
+def played(
+    half_year: HalfYear,
+    folder: Path,
+    servers: Servers,
+    say: Callable[[str], None],
+    *,
+    senders: int = SENDERS,
+    pause_seconds: float = 5.0,
+) -> Iterator[Played]:
+    """The half-year in a fresh database and an empty folder."""
+    with _receiver(folder) as receiver, ExitStack() as stack:
         settings = _settings(folder / "home", servers)
         keys = _keys(half_year)
         bus = stack.enter_context(closing(_registered(settings, half_year, keys, receiver)))
         say(f"{len(keys)} members are registered")
-        ports = (settings.port, free_port())
-        nodes = stack.enter_context(running_nodes(settings, serve_ports=ports, works=2))
-        town = stack.enter_context(closing(Town(half_year, bus, nodes, keys)))
-        victims = victims_of(nodes, bus, servers.rabbitmq)
-        before = _look_up_all(half_year, town, receiver, anew=False)
-        with Havoc(victims, pause_seconds=pause_seconds, say=say) as havoc:
-            begun = time.monotonic()
-            town.send_all(senders, say)
-            report.sending_seconds = time.monotonic() - begun
-            after = _look_up_all(half_year, town, receiver, anew=True)
-        _drain(bus, say)
-        report.draining_seconds = time.monotonic() - begun - report.sending_seconds
-        report.kills, report.back_within_seconds = dict(havoc.kills), havoc.longest_seconds
-        report.repeats = dict(town.repeats)
-        report.procedures = _compared(before, after)
-        if report.procedures != (wanted := (half_year.departments_wanted,) * 3):
-            report.complaints.append(f"procedures added, changed, withdrawn: {report.procedures}, not {wanted}")
-        begun = time.monotonic()
-        report.findings = audit(bus, half_year, town.sent, folder / "arrivals", most_bundles=most_bundles)
-        report.audit_seconds = time.monotonic() - begun
+        with running_nodes(settings, serve_ports=(settings.port, free_port()), works=2) as nodes:
+            town = stack.enter_context(closing(Town(half_year, bus, nodes, keys, senders)))
+            victims = victims_of(nodes, bus, servers.rabbitmq)
+            report = _live(half_year, town, bus, receiver, Havoc(victims, pause_seconds=pause_seconds, say=say), say)
+        yield Played(bus=bus, sent=town.sent, arrivals=folder / "arrivals", report=report)
+
+
+def _live(
+    half_year: HalfYear, town: Town, bus: Bus, receiver: Program, havoc: Havoc, say: Callable[[str], None]
+) -> Report:
+    """The half-year itself: one after the other dies from the first message until each kind did and all are sent."""
+    report = Report(dossiers=half_year.dossiers_wanted)
+    before = _look_up_all(half_year, town, receiver, anew=False)
+    begun = time.monotonic()
+    with havoc:
+        town.send_all(say)
+        report.sending_seconds = time.monotonic() - begun
+        after = _look_up_all(half_year, town, receiver, anew=True)
+        havoc.wait_until_killed(demo_cluster.KINDS)
+    _drain(bus, say)
+    report.draining_seconds = time.monotonic() - begun - report.sending_seconds
+    report.kills, report.back_within_seconds = dict(havoc.kills), havoc.longest_seconds
+    report.repeats = dict(town.repeats)
+    report.procedures = _compared(before, after)
+    if report.procedures != (wanted := (half_year.departments_wanted,) * 3):
+        report.complaints.append(f"procedures added, changed, withdrawn: {report.procedures}, not {wanted}")
     return report
 
 

@@ -69,6 +69,16 @@ class Havoc:
         """Has it killed so many kinds so often, and are they back?"""
         return len(self.longest_seconds) == kinds and min(self.kills.values()) >= times
 
+    def wait_until_killed(self, kinds: int, within_seconds: float = 180.0) -> None:
+        """Until :meth:`has_killed`. Raises TimeoutError, or what went wrong in starting."""
+        deadline = time.monotonic() + within_seconds
+        while not self.has_killed(kinds):
+            if self._failed is not None:
+                raise self._failed
+            if time.monotonic() > deadline:
+                raise TimeoutError("not every kind of process was killed in time")
+            time.sleep(0.05)
+
     def _rage(self) -> None:
         try:
             for victim in cycle(self._victims):
