@@ -16,7 +16,7 @@ COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-inde
 WHEELS = $(COMPILE) --no-emit-package spyne
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint format types layers bench faults lock clean
+.PHONY: help demo test quick lint format types layers bench faults scenario lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -59,6 +59,10 @@ layers: ## the walls between the rooms
 faults: ## break everything once and count what is lost (half an hour); ARGS="--only rabbitmq-killed", "--list"
 	$(SET_UP) dev
 	@$(BIN)/python -m benchmarks.faults $(ARGS)
+
+scenario: ## Hải Phòng's half-year on a cluster of which one after the other is killed; ARGS="--dossiers 26690", --story
+	$(SET_UP) dev
+	@$(BIN)/python -m benchmarks.hai_phong $(ARGS)
 
 bench: ## measure; results under bench-results/
 	$(SET_UP) bench
