@@ -56,12 +56,14 @@ from schemas.problem import ProviderTimeout, ProviderUnavailable
 log = get_logger()
 
 #: How often a queue hands the same reference out before it goes to the dead ones.
-DELIVERY_LIMIT: Final = 20
+DELIVERY_LIMIT: Final = 100
 DEAD: Final = "lgsp.dead"
 #: Of the number of a delivery, which has 63 bits.
 _MOST_DIGITS: Final = 18
 _HEARTBEAT_SECONDS: Final = 15
 _CONNECT_SECONDS: Final = 5.0
+#: After a connection that lasted so long the next one is tried soon.
+_STEADY_SECONDS: Final = 5.0
 #: Pause before the next try to connect: doubled each time up to the second, with some jitter.
 _FIRST_PAUSE_SECONDS: Final = 0.2
 _LONGEST_PAUSE_SECONDS: Final = 5.0
@@ -154,13 +156,15 @@ class KeptConnection:
         pause = _FIRST_PAUSE_SECONDS
         turn = int(self._random() * len(self._parameters))
         while not self._closing.is_set():
-            opened_before = self._opened
+            opened_before, begun = self._opened, time.monotonic()
             try:
                 self._connect(self._parameters[turn % len(self._parameters)])
             except Exception:
                 log.exception("broker.failed")
             turn += 1
-            if self._opened > opened_before:
+            # One that opens and ends at once (a cluster that is still finding itself) is no reason to hurry: each end
+            # gives back what was taken, which queues count.
+            if self._opened > opened_before and time.monotonic() - begun > _STEADY_SECONDS:
                 pause = _FIRST_PAUSE_SECONDS
             self._closing.wait(pause * (0.5 + self._random()))
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
