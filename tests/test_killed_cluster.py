@@ -4,6 +4,7 @@ killed and started again."""
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,11 +24,13 @@ from benchmarks.havoc import Havoc, Victim
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory, missing_service: Callable[[str], NoReturn]) -> Iterator[Servers]:
-    folder = tmp_path_factory.mktemp("servers")
-    for place in (folder, *folder.parents[:2]):
-        place.chmod(0o711)  # PostgreSQL's own user passes through
-    servers = Servers(folder)
+def servers(missing_service: Callable[[str], NoReturn]) -> Iterator[Servers]:
+    with tempfile.TemporaryDirectory(prefix="lgsp-servers-") as folder:
+        Path(folder).chmod(0o711)  # PostgreSQL's own user passes through
+        yield from _started(Servers(Path(folder)), missing_service)
+
+
+def _started(servers: Servers, missing_service: Callable[[str], NoReturn]) -> Iterator[Servers]:
     try:
         try:
             servers.variables()
