@@ -16,7 +16,7 @@ COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-inde
 WHEELS = $(COMPILE) --no-emit-package spyne
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint format types layers bench faults lock clean
+.PHONY: help demo test quick lint format types layers bench faults scenario lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -34,11 +34,11 @@ test: ## set up and run everything that CI runs: lint, types, layers, tests
 	$(BIN)/mypy --no-error-summary || failed="$$failed types"; \
 	$(BIN)/lint-imports --no-logo || failed="$$failed layers"; \
 	test -z "$$failed" || echo "lgsp-bus: not clean:$$failed (details above)"; \
-	$(BIN)/python -m pytest -q -n $(WORKERS) --maxprocesses 4 --cov --cov-report=term:skip-covered $(ARGS) && test -z "$$failed"
+	$(BIN)/python -m pytest -q -n $(WORKERS) --maxprocesses 4 --dist worksteal --cov --cov-report=term:skip-covered $(ARGS) && test -z "$$failed"
 
 quick: ## only the quick tests, no coverage
 	$(SET_UP) dev
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --maxprocesses 4 -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --maxprocesses 4 --dist worksteal -m "not slow" $(ARGS)
 
 lint: ## ruff, without changing anything
 	$(SET_UP) dev
@@ -59,6 +59,10 @@ layers: ## the walls between the rooms
 faults: ## break everything once and count what is lost (half an hour); ARGS="--only rabbitmq-killed", "--list"
 	$(SET_UP) dev
 	@$(BIN)/python -m benchmarks.faults $(ARGS)
+
+scenario: ## Hải Phòng's half-year on a cluster of which one after the other is killed; ARGS="--dossiers 26690", --story
+	$(SET_UP) dev
+	@$(BIN)/python -m benchmarks.hai_phong $(ARGS)
 
 bench: ## measure; results under bench-results/
 	$(SET_UP) bench

@@ -44,7 +44,7 @@ from typing import Any
 
 from benchmarks.load import percentile
 from benchmarks.processes import Sample, family, free_port, sample
-from bus.demo.province import Province, running_province
+from bus.demo.province import Province, running_province, tell_nobody_of_events
 from bus.settings import load_settings
 from connectors.client import AgencyClient
 from connectors.http import HttpClient, HttpSettings
@@ -378,6 +378,7 @@ def play(dossiers: int, callers: int, home: Path, say: Callable[[str], None]) ->
     )
     with running_province(settings) as province, closing(DossierDay(province, report, callers, say)) as day:
         _lift_quotas(province)
+        tell_nobody_of_events(province.bus)
         day.run()
     return report
 

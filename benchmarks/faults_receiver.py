@@ -6,11 +6,12 @@
 
     POST anything   {"serial": 17, …}  →  200, once what it did is in the file
     PUT /behave     {"how": "slow", "seconds": 30}
+    PUT /answer     {"path": "/list", "answer": …}     what a POST to this path is answered from now on
 
-The file has one line an arrival: ``<CLOCK_MONOTONIC microseconds> <what> <Idempotency-Key> <serial>``, where *what* is
-``effect`` (the key was new, it was acted upon), ``repeat`` (known, answered as before), ``conflict`` (known, with
-another body) or ``refused``. An arrival is written down before it is answered. Killed and started again it reads its
-file: what it did it knows.
+The file has one line an arrival: ``<CLOCK_MONOTONIC microseconds> <what> <Idempotency-Key> <serial>`` (``-``: the body
+has none), where *what* is ``effect`` (the key was new, it was acted upon), ``repeat`` (known, answered as before),
+``conflict`` (known, with another body) or ``refused``. An arrival is written down before it is answered. Killed and
+started again it reads its file: what it did it knows.
 
 Behaviours: ``well``; ``slow``: answers after so many seconds; ``garbage``: bytes that are no HTTP, a page of HTML under
 502, an answer with a wrong digest, in turn; ``breaks-off``: resets the connection in the middle of the request's body,
@@ -62,6 +63,7 @@ class _Receiver:
         self._file = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._how, self._seconds = "well", 0.0
         self._turns = count()
+        self._answers: dict[bytes, bytes] = {}
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, request after request."""
@@ -78,6 +80,11 @@ class _Receiver:
         if head.startswith(b"PUT /behave"):
             wish = json.loads(await reader.readexactly(length))
             self._how, self._seconds = wish["how"], float(wish.get("seconds", 0))
+            writer.write(_http("200 OK", b"{}"))
+            return True
+        if head.startswith(b"PUT /answer"):
+            wish = json.loads(await reader.readexactly(length))
+            self._answers[wish["path"].encode()] = json.dumps(wish["answer"]).encode()
             writer.write(_http("200 OK", b"{}"))
             return True
         how, turn = self._how, next(self._turns)
@@ -98,7 +105,7 @@ class _Receiver:
                 writer.write(_http("200 OK", _TAKEN)[:-5])
                 await writer.drain()
                 return _reset(writer)
-        writer.write(_http("200 OK", _TAKEN))
+        writer.write(_http("200 OK", self._answers.get(head.split(b" ", 2)[1], _TAKEN)))
         return True
 
     def _take(self, head: bytes, body: bytes) -> bool:
@@ -111,7 +118,7 @@ class _Receiver:
             what = "effect"
         else:
             what = "repeat" if self._known[key] in ("", digest) else "conflict"
-        line = f"{time.monotonic_ns() // 1000} {what} {key} {json.loads(body)['serial']}\n"
+        line = f"{time.monotonic_ns() // 1000} {what} {key} {json.loads(body).get('serial', '-')}\n"
         os.write(self._file, line.encode("ascii"))
         return what != "refused"
 

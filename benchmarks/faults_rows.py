@@ -36,6 +36,8 @@ class Scene:
     messages: int
     #: What the time of sending is multiplied with: under 1, more messages a second.
     haste: float = 1.0
+    #: How many processes are killed where a row kills them at a step.
+    kills: int = 3
 
     def stand(self, **facts: Any) -> Stand:
         """A bus: one node of everything on SQLite, or two of each on PostgreSQL and RabbitMQ."""
@@ -57,10 +59,10 @@ def _under_load(scene: Scene, stand: Stand, *, seconds: float, **facts: Any) -> 
 
 
 def _killed_at(step: str, scene: Scene) -> Outcome:
-    """Three messages kill whoever has them at this step; each is repeated, or taken over."""
+    """Some messages kill whoever has them at this step; each is repeated, or taken over."""
     questions = step.startswith("call")
     count = scene.messages // 3 if questions else scene.messages
-    marks = {count * place // 4: mark(step, place) for place in (1, 2, 3)}
+    marks = {count * place // (scene.kills + 1): mark(step, place) for place in range(1, scene.kills + 1)}
     with scene.stand() as stand:
         load = Load(stand, count=count, seconds=6 * scene.haste, marks=marks, questions=questions).start()
         load.join()

@@ -14,7 +14,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -44,6 +44,8 @@ class PostgresServer:
     settings: Sequence[str] = ()
     #: Where the data lies when not in ``folder``.
     data: Path | None = None
+    #: Those that were made here and not dropped.
+    databases: list[str] = field(default_factory=list)
     _process: subprocess.Popen[bytes] | None = None
     _numbers: Iterator[int] = field(default_factory=count)
 
@@ -64,8 +66,18 @@ class PostgresServer:
         """The name of a fresh database, a copy of ``template`` (which nobody may be connected to)."""
         name = f"test_{next(self._numbers)}"
         with self.connect("postgres") as connection:
-            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+            # Before version 15 the only way there is; since then the quicker one for a database of many small files.
+            strategy = "STRATEGY FILE_COPY" if connection.info.server_version >= 150_000 else ""
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" {strategy}')
+        self.databases.append(name)
         return name
+
+    def drop(self, databases: Iterable[str]) -> None:
+        """Whoever is connected to them is thrown out."""
+        with self.connect("postgres") as connection:
+            for name in databases:
+                connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+                self.databases.remove(name)
 
     def connect(self, database: str) -> psycopg.Connection[Any]:
         return psycopg.connect(
@@ -75,7 +87,7 @@ class PostgresServer:
             password=self.password,
             dbname=database,
             autocommit=True,
-            connect_timeout=5,
+            connect_timeout=20,
         )
 
     def start(self, *, within_seconds: float = 60.0) -> None:

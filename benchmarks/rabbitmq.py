@@ -16,9 +16,12 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+
+import urllib3
 
 from benchmarks.processes import Running, child_environment, free_port, start_server
 
@@ -63,10 +66,16 @@ class RabbitNode:
     management_port: int = 0
     #: Both speak TLS and nothing else.
     tls: bool = False
+    virtual_host: str = "/"
 
     @property
     def url(self) -> str:
-        return f"{'amqps' if self.tls else 'amqp'}://guest:guest@127.0.0.1:{self.port}/"
+        return f"{'amqps' if self.tls else 'amqp'}://guest:guest@127.0.0.1:{self.port}/{self.virtual_path}"
+
+    @property
+    def virtual_path(self) -> str:
+        """The virtual host as the last part of an address; empty for the one that every node has."""
+        return "" if self.virtual_host == "/" else quote(self.virtual_host, safe="")
 
     @property
     def name(self) -> str:
@@ -75,6 +84,17 @@ class RabbitNode:
     @property
     def management_url(self) -> str:
         return f"{'https' if self.tls else 'http'}://guest:guest@127.0.0.1:{self.management_port}/"
+
+    def with_virtual_host(self) -> RabbitNode:
+        """This node with a new virtual host, where it has met nobody's queues. Needs the management interface."""
+        host = f"test-{secrets.token_hex(4)}"
+        headers = urllib3.make_headers(basic_auth="guest:guest")
+        address = f"http://127.0.0.1:{self.management_port}/api/vhosts/{host}"
+        with urllib3.PoolManager(timeout=20) as pool:
+            answer = pool.request("PUT", address, headers=headers)
+        if answer.status != 201:
+            raise RuntimeError(f"no virtual host: {answer.status} {answer.data!r}")
+        return replace(self, virtual_host=host)
 
     @property
     def pids(self) -> list[int]:

@@ -135,8 +135,8 @@ class Bench:
 
         try:
             pipeline = start()
-        except RabbitMissing as missing:
-            self.notes.append(f"the {name} was not measured: {missing}")
+        except (RabbitMissing, FileNotFoundError) as missing:
+            self.notes.append(f"the {name} was not measured: {missing} (`make bench` installs what it needs)")
             return
         with pipeline:
             count = max(1000, self._messages // 4)

@@ -115,6 +115,9 @@ W = TypeVar("W")
 _Answer = Callable[[], list[tuple[Any, ...]]]
 
 
+_NOWHERE: Mapping[int, int] = {}
+
+
 class Ledger:
     """Records, claims, settles and tells. See the module's docstring for the states."""
 
@@ -318,12 +321,17 @@ class Ledger:
             )
 
     def _add_dossier_facts(
-        self, group: _Group, said: Sequence[tuple[int, Sequence[DossierFact]]], first: int = 0
+        self,
+        group: _Group,
+        said: Sequence[tuple[int, Sequence[DossierFact]]],
+        first: int = 0,
+        positions: Mapping[int, int] = _NOWHERE,
     ) -> None:
+        """``positions``: of answers, by their exchange; a message stands where its exchange does."""
         self._statements.add_dossier_event.many(
             group.connection,
             [
-                _dossier_row(exchange, number, fact)
+                _dossier_row(exchange, number, fact, positions.get(exchange))
                 for exchange, facts in said
                 for number, fact in enumerate(facts, start=first)
             ],
@@ -733,7 +741,8 @@ class Ledger:
         self._statements.add_reply.many(connection, answered)
         said = [(exchange_of(item.delivery_id), item.dossier_facts) for item in valid if item.dossier_facts]
         if said:
-            self._add_dossier_facts(group, said, FIRST_OF_REPLY)
+            places = {exchange_of(delivery): position for delivery, position in positions.items()}
+            self._add_dossier_facts(group, said, FIRST_OF_REPLY, places)
         later = [item for item in valid if item.state is State.WAITING]
         self._put_in_outbox(
             connection, [_outbox_row(i.delivery_id, systems[i.delivery_id], i.due_at or i.finished_at) for i in later]
@@ -1449,7 +1458,7 @@ def _outbox_row(delivery: int, system: str, due_at: datetime) -> dict[str, Any]:
     return {"delivery_id": delivery, "system": system, "due_at": to_micros(due_at)}
 
 
-def _dossier_row(exchange_id: int, number: int, fact: DossierFact) -> dict[str, Any]:
+def _dossier_row(exchange_id: int, number: int, fact: DossierFact, position: int | None) -> dict[str, Any]:
     return {
         "exchange_id": exchange_id,
         "number": number,
@@ -1470,6 +1479,7 @@ def _dossier_row(exchange_id: int, number: int, fact: DossierFact) -> dict[str, 
         "parcel": fact.parcel,
         "parcel_state": fact.parcel_state,
         "synchronises": int(fact.synchronises),
+        "position": position,
     }
 
 

@@ -230,11 +230,16 @@ dossier_events = Table(
     Column("parcel", Text),
     Column("parcel_state", Text),
     Column("synchronises", Integer, nullable=False),
+    #: Of what an answer says: its place in the evidence log, which orders it among the messages (their ids are such
+    #: places). NULL: the exchange's id is.
+    Column("position", BigInteger),
     Index("dossier_events_by_dossier", "dossier", "exchange_id", "number"),
     Index("dossier_events_received", "received", sqlite_where=text("received IS NOT NULL"),
           postgresql_where=text("received IS NOT NULL")),
     Index("dossier_events_finished", "finished", sqlite_where=text("finished IS NOT NULL"),
           postgresql_where=text("finished IS NOT NULL")),
+    Index("dossier_events_answered", "position", sqlite_where=text("position IS NOT NULL"),
+          postgresql_where=text("position IS NOT NULL")),
     #: Reception and end, for whoever states a status and no date.
     Index("dossier_events_milestones", "at", sqlite_where=text("status IN ('2', '9', '10')"),
           postgresql_where=text("status IN ('2', '9', '10')")),
@@ -334,6 +339,25 @@ process_steps = Table(
     Column("event", Text, nullable=False),
     Column("service", Text),
     Column("message_id", Text),
+    Column("problem", Text),
+)
+
+#: How far each subscription was told of each kind of events: after this position and number comes what is new.
+event_cursors = Table(
+    "event_cursors",
+    metadata,
+    Column("subscription", Text, primary_key=True),
+    Column("stream", Text, primary_key=True),
+    #: The registry's, when it began.
+    Column("revision", BigInteger, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("number", Integer, nullable=False),
+    #: Counts claims; a turn that comes back too late is ignored.
+    Column("turn", BigInteger, nullable=False),
+    #: Until when somebody has it, or it rests after a failure.
+    Column("free_at", BigInteger, nullable=False),
+    #: Failures one after the other, and the reason of the last.
+    Column("tries", Integer, nullable=False),
     Column("problem", Text),
 )
 

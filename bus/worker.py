@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from bus.assembly import Bus
 from bus.broker import BrokerStanding
 from bus.broker.opened import open_broker
+from bus.event_mover import EventMover
 from bus.logs import get_logger
 from bus.nodes import Role
 from bus.outbox import Relay
@@ -69,6 +70,7 @@ class Worker:
         )
         self._move = _moving(bus)
         self._stamping = Stamping.of(bus)
+        self._events = EventMover.of(bus)
         self._bell = open_bell(settings, self._broker.tap)
         self._stopping = threading.Event()
 
@@ -79,6 +81,7 @@ class Worker:
             (_HOUSEKEEPING_SECONDS, self._notice_rotated_keys),
             (self._bus.settings.checkpoint_seconds, self._seal),
             (self._bus.settings.poll_seconds, self._move_processes),
+            (self._bus.settings.poll_seconds, self._tell_events),
             (_TIDYING_SECONDS, self._tidy),
             (_RETENTION_SECONDS, self._keep_to_the_policy),
         ]
@@ -98,6 +101,7 @@ class Worker:
         self._pool.stop()
         if self._bell is not None:
             self._bell.stop()
+        self._events.close()
         self._seal_the_last()
         if self._stamping is not None:
             self._stamping.close()
@@ -143,6 +147,10 @@ class Worker:
 
     def _move_processes(self) -> None:
         while self._move() and not self._stopping.is_set():
+            pass
+
+    def _tell_events(self) -> None:
+        while self._events.run_once() and not self._stopping.is_set():
             pass
 
     def _tidy(self) -> None:

@@ -104,6 +104,8 @@ class Letter:
     body: bytes
     content_type: str
     headers: Mapping[str, str]
+    #: Of an event: its type, and the agency whose matter it is.
+    topic: tuple[str, str] = ("", "")
 
 
 class Mailboxes(Protocol):

@@ -9,7 +9,7 @@ those who hold a grant. The quota comes last, so that a refused message never co
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from operator import itemgetter
@@ -89,6 +89,26 @@ def decide(
     agencies = _resolved(request, directory)
     grant = _covering_grant(grants, request, agencies, directory, usage_of, now)
     return Permission(service=service, grant=grant, routes=_routes(agencies, request, service, directory))
+
+
+def is_party(
+    directory: Directory,
+    system: SystemCode,
+    *,
+    sender: AgencyCode,
+    sender_system: SystemCode,
+    receivers: Collection[AgencyCode],
+) -> bool:
+    """May this system look at a message: is its agency, or one that it speaks for, the sender or a receiver? A system
+    that is there to send some services only is a party to what it sent itself."""
+    held = directory.system(system)
+    if held is not None and held.sends:
+        return sender_system == system
+    if system.agency == sender or system.agency in receivers:
+        return True
+    return bool(held and held.speaks_for_children) and any(
+        system.agency in directory.ancestors(party) for party in (sender, *receivers)
+    )
 
 
 def _open_service(request: AccessRequest, directory: Directory) -> Service:

@@ -18,7 +18,21 @@ from typing import Any
 from registry.contract import Contract, Kind
 from registry.directory import MAX_TREE_DEPTH, Directory, entry_key
 from registry.dossier_view import DossierReader
-from registry.model import Agency, DeliveryMode, Entry, Grant, Pattern, Provider, Service, SoapCall, Stage, System
+from registry.model import (
+    Agency,
+    DeliveryMode,
+    Entry,
+    EventDelivery,
+    Grant,
+    Pattern,
+    Provider,
+    Service,
+    SoapCall,
+    Stage,
+    Subscription,
+    System,
+)
+from schemas.events import EVENT_SERVICE, EVENT_TYPES
 from schemas.moment import to_wire
 from schemas.problem import FieldError, Malformed, Refused
 from schemas.validation import compile_schema
@@ -149,14 +163,16 @@ def inconsistencies(directory: Directory) -> Iterator[FieldError]:
         if service.owner not in directory.agencies:
             yield _error(service, "owner", "is no registered agency")
     yield from _grant_faults(directory)
+    yield from _subscription_faults(directory)
 
 
 def everything(directory: Directory) -> Iterator[Entry]:
-    """Agencies, systems, services, grants: in the order in which they refer to each other."""
+    """Agencies, systems, services, grants, subscriptions: in the order in which they refer to each other."""
     yield from directory.agencies.values()
     yield from directory.systems.values()
     yield from directory.services.values()
     yield from directory.grants.values()
+    yield from directory.subscriptions.values()
 
 
 def kind_of(entry: Entry) -> str:
@@ -164,10 +180,10 @@ def kind_of(entry: Entry) -> str:
 
 
 def subject_of(entry: Entry) -> str:
-    """How people name it: code, ``code/version`` of a service, id of a grant."""
+    """How people name it: code, ``code/version`` of a service, id of a grant or a subscription."""
     if isinstance(entry, Service):
         return entry.key
-    return entry.id if isinstance(entry, Grant) else str(entry.code)
+    return entry.id if isinstance(entry, Grant | Subscription) else str(entry.code)
 
 
 def entry_digest(entry: Entry) -> str:
@@ -247,6 +263,31 @@ def _grant_faults(directory: Directory) -> Iterator[FieldError]:
                 yield _error(grant, f"receivers/{place}", "is no registered agency")
         if grant.valid_from and grant.expires_at and grant.valid_from >= grant.expires_at:
             yield _error(grant, "expires_at", "must be after valid_from")
+
+
+def _subscription_faults(directory: Directory) -> Iterator[FieldError]:
+    for subscription in directory.subscriptions.values():
+        system = directory.system(subscription.system)
+        if system is None:
+            yield _error(subscription, "system", "is no registered system")
+        elif subscription.delivery is EventDelivery.MESSAGE and not _takes_events(directory, system):
+            yield _error(subscription, "system", f"is not the one that takes {EVENT_SERVICE} for its agency")
+        for place, wanted in enumerate(subscription.types):
+            if not any(replace(subscription, types=(wanted,)).wants(known) for known in EVENT_TYPES):
+                yield _error(subscription, f"types/{place}", f"is none of {', '.join(EVENT_TYPES)}")
+        for name in ("units", "senders"):
+            for place, agency in enumerate(getattr(subscription, name)):
+                if agency not in directory.agencies:
+                    yield _error(subscription, f"{name}/{place}", "is no registered agency")
+
+
+def _takes_events(directory: Directory, system: System) -> bool:
+    """Would a message of events reach this system? One that is suspended will again."""
+    open_again = Directory(
+        (replace(each, suspended=False) for each in directory.systems_of(system.agency)), revision=directory.revision
+    )
+    taker = open_again.system_for(system.agency, EVENT_SERVICE)
+    return taker is not None and taker.code == system.code and directory.service_exists(EVENT_SERVICE)
 
 
 def _broken_versions(changes: Changes) -> Iterator[FieldError]:

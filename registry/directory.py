@@ -18,7 +18,7 @@ from typing import Protocol
 import structlog
 
 from registry.contract import Contract
-from registry.model import Agency, Certificate, Entry, Grant, Service, Stage, System
+from registry.model import Agency, Certificate, Entry, Grant, Service, Stage, Subscription, System
 from schemas.identifiers import AgencyCode, ServiceCode, SystemCode
 from schemas.problem import InternalFailure, Malformed
 from schemas.validation import PayloadSchema
@@ -34,7 +34,7 @@ OPEN_STAGES = frozenset({Stage.PUBLISHED, Stage.DEPRECATED})
 
 
 class Directory:
-    """Every agency, system, service and grant at one revision of the registry.
+    """Every agency, system, service, grant and subscription at one revision of the registry.
 
     Safe to share between threads: nothing in it changes but two memory caches (parsed keys, compiled contracts) whose
     entries are values, so that two threads that fill the same one lose nothing but the work.
@@ -56,6 +56,7 @@ class Directory:
         "open_stages",
         "revision",
         "services",
+        "subscriptions",
         "systems",
     )
 
@@ -63,6 +64,7 @@ class Directory:
     systems: Mapping[SystemCode, System]
     services: Mapping[tuple[ServiceCode, int], Service]
     grants: Mapping[str, Grant]
+    subscriptions: Mapping[str, Subscription]
 
     def __init__(
         self,
@@ -76,7 +78,8 @@ class Directory:
 
         ``earlier``: the snapshot before this one; parsed keys and compiled schemas that are still right are taken over.
         """
-        sorted_in: dict[type, dict[object, Entry]] = {Agency: {}, System: {}, Service: {}, Grant: {}}
+        kinds = (Agency, System, Service, Grant, Subscription)
+        sorted_in: dict[type, dict[object, Entry]] = {kind: {} for kind in kinds}
         for entry in entries:
             sorted_in[type(entry)][entry_key(entry)] = entry
         self.revision = revision
@@ -85,6 +88,7 @@ class Directory:
         self.systems = MappingProxyType(sorted_in[System])  # type: ignore[arg-type]
         self.services = MappingProxyType(sorted_in[Service])  # type: ignore[arg-type]
         self.grants = MappingProxyType(sorted_in[Grant])  # type: ignore[arg-type]
+        self.subscriptions = MappingProxyType(sorted_in[Subscription])  # type: ignore[arg-type]
         self._index_agencies()
         self._index_systems()
         self._index_services()
@@ -283,7 +287,7 @@ def entry_key(entry: Entry) -> object:
     """What tells an entry from its neighbours of the same kind."""
     if isinstance(entry, Service):
         return (entry.code, entry.version)
-    return entry.id if isinstance(entry, Grant) else entry.code
+    return entry.id if isinstance(entry, Grant | Subscription) else entry.code
 
 
 def _new_spelling(old: str) -> str:

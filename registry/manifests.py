@@ -29,6 +29,7 @@ from registry.model import (
     DossierView,
     Endpoint,
     Entry,
+    EventDelivery,
     Grant,
     Ordering,
     Pattern,
@@ -37,6 +38,7 @@ from registry.model import (
     RetryPolicy,
     Service,
     Stage,
+    Subscription,
     System,
     dossier_facts,
     dossier_view_from,
@@ -52,7 +54,7 @@ from schemas.problem import FieldError, Malformed, SchemaViolation
 from schemas.validation import PayloadSchema, compile_schema
 from security.certificates import read_certificate
 
-KINDS: dict[str, type] = {"Agency": Agency, "System": System, "Service": Service, "Grant": Grant}
+KINDS: dict[str, type] = {kind.__name__: kind for kind in (Agency, System, Service, Grant, Subscription)}
 #: Files named by a manifest: an XSD with all its types fits.
 MAX_FILE_BYTES = 2 * 1024 * 1024
 #: Facts of an entry that manifests never carry.
@@ -290,11 +292,22 @@ def _grant(facts: dict[str, Any], document: Document) -> Grant:
     return Grant(**made)
 
 
+def _subscription(facts: dict[str, Any], _document: Document) -> Subscription:
+    made = {**facts, "system": SystemCode(facts["system"]), "types": tuple(facts["types"])}
+    if "delivery" in facts:
+        made["delivery"] = EventDelivery(facts["delivery"])
+    for name in ("units", "senders"):
+        made[name] = tuple(map(AgencyCode, facts.get(name, ())))
+    made["procedures"] = tuple(facts.get("procedures", ()))
+    return Subscription(**made)
+
+
 _MAKERS: dict[str, Callable[[dict[str, Any], Document], Entry]] = {
     "Agency": _agency,
     "System": _system,
     "Service": _service,
     "Grant": _grant,
+    "Subscription": _subscription,
 }
 
 
@@ -307,8 +320,10 @@ def _key_only(content: Mapping[str, Any], directory: Directory) -> Entry | None:
             return directory.systems.get(SystemCode(content["code"]))
         case "Service":
             return directory.services.get((ServiceCode(content["code"]), content["version"]))
-        case _:
+        case "Grant":
             return directory.grants.get(content["id"])
+        case _:
+            return directory.subscriptions.get(content["id"])
 
 
 def _certificate(item: Mapping[str, Any], document: Document, pointer: str) -> Certificate:

@@ -1,4 +1,4 @@
-"""The registry's values: Agency, System, Service, Grant and the policies they carry.
+"""The registry's values: Agency, System, Service, Grant, Subscription and the policies they carry.
 
 All are frozen and safe to share between threads. Durations carry their unit in the name, times are aware UTC.
 """
@@ -310,8 +310,42 @@ class Grant:
     quota: Quota = field(default_factory=Quota)
 
 
+class EventDelivery(StrEnum):
+    """How a subscriber gets its events: from a queue of its own at the broker, or as messages of the bus."""
+
+    QUEUE = "queue"
+    MESSAGE = "message"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    """A system is told of events (:mod:`schemas.events`). It is itself the permission; what a system may not see it is
+    not told of, whatever it has subscribed to.
+    """
+
+    id: str
+    #: Who is told.
+    system: SystemCode
+    #: Types of events; one that ends in ``*`` stands for all that begin so.
+    types: tuple[str, ...]
+    delivery: EventDelivery = EventDelivery.MESSAGE
+    #: Only dossiers of these agencies and of those below them; empty: of all.
+    units: tuple[AgencyCode, ...] = ()
+    #: Only dossiers of these procedures; empty: of all.
+    procedures: tuple[str, ...] = ()
+    #: Only what these agencies said; empty: what anybody did.
+    senders: tuple[AgencyCode, ...] = ()
+
+    def wants(self, event_type: str) -> bool:
+        """Is it about events of this type?"""
+        return any(
+            event_type.startswith(wanted[:-1]) if wanted.endswith("*") else event_type == wanted
+            for wanted in self.types
+        )
+
+
 #: What the registry is made of.
-Entry = Agency | System | Service | Grant
+Entry = Agency | System | Service | Grant | Subscription
 
 
 def provider_facts(provider: Provider) -> dict[str, Any]:

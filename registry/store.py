@@ -9,7 +9,8 @@ checked against, which says more than a foreign key can.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +20,7 @@ from sqlalchemy import (
     Column,
     Connection,
     Engine,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -43,6 +45,7 @@ from registry.model import (
     DeliveryMode,
     Endpoint,
     Entry,
+    EventDelivery,
     Grant,
     Ordering,
     Pattern,
@@ -50,6 +53,7 @@ from registry.model import (
     RetryPolicy,
     Service,
     Stage,
+    Subscription,
     System,
     dossier_facts,
     dossier_view_from,
@@ -150,6 +154,18 @@ secrets = Table(
     Column("updated_at", BigInteger, nullable=False),
 )
 
+subscriptions = Table(
+    "subscriptions",
+    metadata,
+    Column("id", String(100), primary_key=True),
+    Column("system", String(80), nullable=False),
+    Column("types", Text, nullable=False),
+    Column("delivery", String(20), nullable=False),
+    Column("units", Text, nullable=False),
+    Column("procedures", Text, nullable=False),
+    Column("senders", Text, nullable=False),
+)
+
 #: Who changed what, and when. Rows are only ever added.
 registry_events = Table(
     "registry_events",
@@ -164,6 +180,9 @@ registry_events = Table(
     Column("subject", String(120), nullable=False),
     Column("before_sha256", String(64), nullable=False),
     Column("after_sha256", String(64), nullable=False),
+    #: Who may be told besides the operator: agencies with a space between, EVERYBODY, or NULL: nobody.
+    Column("concerns", Text),
+    Index("registry_events_by_revision", "revision", "id"),
 )
 
 registry_revision = Table(
@@ -177,6 +196,36 @@ registry_revision = Table(
 REVISION_ROW = 1
 #: The option by which ``bus.store`` lets a connection read without SQLite's write lock.
 READ_ONLY: dict[str, Any] = {"lgsp_read": True}
+
+
+#: In ``registry_events.concerns``.
+EVERYBODY = "*"
+#: The kind of events that are no entries.
+_SECRET = "Secret"  # noqa: S105 - a word
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeRecord:
+    """An entry came, changed or went."""
+
+    revision: int
+    #: Within its revision, from 0.
+    number: int
+    occurred_at: datetime
+    action: str
+    kind: str
+    subject: str
+    after_sha256: str
+    #: Agencies that may be told (``H99.15+``: those below it too) or EVERYBODY.
+    concerns: frozenset[str]
+
+    @property
+    def place(self) -> tuple[int, int]:
+        return self.revision, self.number
+
+    def may_be_told(self, agency: AgencyCode, ancestors: Iterable[AgencyCode]) -> bool:
+        """May this agency, below these ones, be told?"""
+        return not self.concerns.isdisjoint({EVERYBODY, agency, f"{agency}+", *(f"{above}+" for above in ancestors)})
 
 
 class RegistryStore:
@@ -222,7 +271,9 @@ class RegistryStore:
             revision = _move_revision(connection, changes.based_on_revision)
             _delete_rows(connection, [step.before for step in changes.steps if step.before is not None])
             _insert_rows(connection, [step.after for step in changes.steps if step.after is not None])
-            connection.execute(insert(registry_events), [_event_row(step, actor, revision) for step in changes.steps])
+            connection.execute(
+                insert(registry_events), [_event_row(connection, step, actor, revision) for step in changes.steps]
+            )
         return revision
 
     def events(self, *, subject: str = "", limit: int = 100) -> list[Mapping[str, Any]]:
@@ -234,6 +285,19 @@ class RegistryStore:
             return [
                 {**row, "occurred_at": from_micros(row["occurred_at"])} for row in connection.execute(query).mappings()
             ]
+
+    def changes_since(self, revision: int, number: int, most: int) -> list[ChangeRecord]:
+        """What was changed after the given place, in order; of the changes of one revision some may be left out at the
+        end. Secrets are not among them."""
+        query = (
+            select(registry_events)
+            .where(registry_events.c.revision >= revision, registry_events.c.kind != _SECRET)
+            .order_by(registry_events.c.revision, registry_events.c.id)
+            .limit(most + number + 1)
+        )
+        with self._reader.connect() as connection:
+            rows = connection.execute(query).all()
+        return [record for record in _numbered(rows) if record.place > (revision, number)][:most]
 
     def secret(self, name: str) -> bytes | None:
         """A connector's secret as it was put: sealed. Opening it is for ``security.secrets``."""
@@ -251,7 +315,7 @@ class RegistryStore:
             replaced = connection.execute(update(secrets).where(secrets.c.name == name).values(row)).rowcount
             if not replaced:
                 connection.execute(insert(secrets).values(name=name, **row))
-            event = _event(actor, _revision(connection), "change" if replaced else "add", "Secret", name)
+            event = _event(actor, _revision(connection), "change" if replaced else "add", _SECRET, name)
             connection.execute(insert(registry_events).values(event))
 
 
@@ -287,6 +351,7 @@ def _read_everything(connection: Connection) -> list[Entry]:
         *(_system(row, tuple(held.get(row.code, ()))) for row in connection.execute(select(systems))),
         *map(_service, connection.execute(select(services))),
         *map(_grant, connection.execute(select(grants))),
+        *map(_subscription, connection.execute(select(subscriptions))),
     ]
 
 
@@ -367,6 +432,18 @@ def _grant(row: Row[Any]) -> Grant:
     )
 
 
+def _subscription(row: Row[Any]) -> Subscription:
+    return Subscription(
+        id=row.id,
+        system=SystemCode(row.system),
+        types=tuple(json.loads(row.types)),
+        delivery=EventDelivery(row.delivery),
+        units=tuple(map(AgencyCode, json.loads(row.units))),
+        procedures=tuple(json.loads(row.procedures)),
+        senders=tuple(map(AgencyCode, json.loads(row.senders))),
+    )
+
+
 def _moment(micros: int | None) -> datetime | None:
     return None if micros is None else from_micros(micros)
 
@@ -399,7 +476,13 @@ def _delete_rows(connection: Connection, entries: Iterable[Entry]) -> None:
 
 
 def _table(entry: Entry) -> Table:
-    return {Agency: agencies, System: systems, Service: services, Grant: grants}[type(entry)]
+    return {
+        Agency: agencies,
+        System: systems,
+        Service: services,
+        Grant: grants,
+        Subscription: subscriptions,
+    }[type(entry)]
 
 
 def _row(entry: Entry) -> dict[str, Any]:
@@ -427,6 +510,16 @@ def _row(entry: Entry) -> dict[str, Any]:
                 "expires_at": _micros(entry.expires_at),
                 "per_minute": entry.quota.per_minute,
                 "per_day": entry.quota.per_day,
+            }
+        case Subscription():
+            return {
+                "id": entry.id,
+                "system": entry.system,
+                "types": _json(entry.types),
+                "delivery": entry.delivery.value,
+                "units": _json(entry.units),
+                "procedures": _json(entry.procedures),
+                "senders": _json(entry.senders),
             }
 
 
@@ -486,11 +579,12 @@ def _service_row(service: Service) -> dict[str, Any]:
     }
 
 
-def _event_row(step: Change, actor: str, revision: int) -> dict[str, Any]:
+def _event_row(connection: Connection, step: Change, actor: str, revision: int) -> dict[str, Any]:
     return {
         **_event(actor, revision, step.action.value, step.kind, step.subject),
         "before_sha256": entry_digest(step.before) if step.before else "",
         "after_sha256": entry_digest(step.after) if step.after else "",
+        "concerns": _concerns(connection, step),
     }
 
 
@@ -504,7 +598,43 @@ def _event(actor: str, revision: int, action: str, kind: str, subject: str) -> d
         "subject": subject,
         "before_sha256": "",
         "after_sha256": "",
+        "concerns": None,
     }
+
+
+def _concerns(connection: Connection, step: Change) -> str:
+    """Whom the registry shows both what was and what is. ``H99.15+``: those below it too."""
+    told: dict[str, None] = {}
+    for entry in filter(None, (step.before, step.after)):
+        match entry:
+            case Grant():
+                owners = select(services.c.owner).where(services.c.code == entry.service)
+                told[entry.grantee + ("+" if entry.include_children else "")] = None
+                told.update(dict.fromkeys(connection.execute(owners).scalars()))
+            case Subscription():
+                told[entry.system.agency] = None
+            case Service() if entry.stage is Stage.DRAFT:
+                told[entry.owner] = None
+            case _:
+                return EVERYBODY
+    return " ".join(told)
+
+
+def _numbered(rows: Iterable[Row[Any]]) -> Iterator[ChangeRecord]:
+    """Numbers count from 0 within a revision: what a sequence of ids leaves out for a secret is not seen here."""
+    revision, number = -1, 0
+    for row in rows:
+        revision, number = row.revision, number + 1 if row.revision == revision else 0
+        yield ChangeRecord(
+            revision=row.revision,
+            number=number,
+            occurred_at=from_micros(row.occurred_at),
+            action=row.action,
+            kind=row.kind,
+            subject=row.subject,
+            after_sha256=row.after_sha256,
+            concerns=frozenset((row.concerns or "").split()),
+        )
 
 
 def _json(value: Any) -> str:

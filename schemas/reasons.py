@@ -1447,4 +1447,9 @@ REASONS: dict[str, Wording] = {
         "Too easy to guess: at least {least} characters, not your name, not the old one.",
         "Mật khẩu quá dễ đoán: ít nhất {least} ký tự, không chứa tên, khác mật khẩu cũ.",
     ),
+    # Events (bus/event_mover.py).
+    "broker-missing": Wording(
+        "This bus has no broker. Subscribe by message, or set LGSP_BROKER_URL.",
+        "Trục này không có hàng đợi. Hãy đăng ký nhận bằng thông điệp hoặc đặt LGSP_BROKER_URL.",
+    ),
 }

@@ -290,8 +290,8 @@ class World:
 
     def rows(self) -> dict[str, int]:
         """How many rows each table holds, and under ``counter <name> <label>`` where each durable counter stands.
-        What processes tell each other of themselves is left out: it changes with time alone; and so are the parts in
-        which PostgreSQL keeps a table, for they are counted in it."""
+        What processes tell each other of themselves is left out, and how long their commits took: it changes with time
+        alone; and so are the parts in which PostgreSQL keeps a table, for they are counted in it."""
         with self.bus.store.reading() as connection:
             tables = set(inspect(connection).get_table_names()) - {"alembic_version", "nodes", "duties"}
             tables = {name for name in tables if not re.search(r"_([0-9]{15}|rest)$", name)}
@@ -299,7 +299,12 @@ class World:
                 name: connection.execute(text(f'SELECT COUNT(*) FROM "{name}"')).scalar_one()  # noqa: S608 - own names
                 for name in sorted(tables)
             }
-        return counted | {f"counter {name} {label}": value for (name, label), value in self.bus.ledger.totals().items()}
+        counters = {
+            f"counter {name} {label}": value
+            for (name, label), value in self.bus.ledger.totals().items()
+            if not name.startswith("commit_")
+        }
+        return counted | {"counters": len(counters)} | counters
 
     @contextmanager
     def serving(self) -> Iterator[str]:

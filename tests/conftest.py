@@ -1,16 +1,37 @@
-"""What every test may count on: free ports, quick and repeatable property tests, and nobody left running at the end."""
+"""What every test may count on: free ports, real servers, quick and repeatable property tests, and nobody left running
+at the end.
+
+Of the real servers each test process has one of a kind, started when a test first asks for it::
+
+    url = postgresql.url(postgresql.new_database())      an empty database
+    url = new_store("postgresql", tmp_path)              a store with its tables; also "sqlite"
+    rabbitmq.url                                         a virtual host of this test file's own
+
+A test that kills, stops or reconfigures a server has one of its own.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
+
+from benchmarks.rabbitmq import RabbitMissing, RabbitNode, start_rabbitmq
+from schemas.identifiers import SystemCode
+from security.evidence.checkpoint import NoteKey
+from security.keys import KeyRing
+from tests.last_will import LastWill
+from tests.ledger_house import House, prepare
+from tests.postgresql import PrivateServer, hasty_folder, private_postgresql
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -61,6 +82,103 @@ def missing_service() -> Callable[[str], NoReturn]:
         pytest.skip(reason)
 
     return give_up
+
+
+# ── real servers ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+_STARTED: list[PrivateServer] = []
+
+
+@pytest.fixture(scope="session")
+def last_will() -> Iterator[LastWill]:
+    will = LastWill()
+    yield will
+    will.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql(missing_service: Callable[[str], NoReturn], last_will: LastWill) -> Iterator[PrivateServer]:
+    with private_postgresql(missing_service) as server:
+        last_will.add(server.folder, server.process_id)
+        _STARTED.append(server)
+        yield server
+        _STARTED.remove(server)
+
+
+@pytest.fixture(autouse=True)
+def no_database_is_left_behind() -> Iterator[None]:
+    """A test's databases go with it; those of module and session fixtures stay."""
+    before = {name for server in _STARTED for name in server.databases}
+    yield
+    for server in _STARTED:
+        with suppress(psycopg.Error):  # a slow session is not gone yet: the database goes with the server
+            server.drop(set(server.databases) - before - _KEPT)
+
+
+#: What a session fixture made while a test was running.
+_KEPT: set[str] = set()
+
+
+@pytest.fixture(scope="session")
+def template(postgresql: PrivateServer, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a database with the tables in it, to be copied: ``postgresql.new_database(template)``."""
+    name = postgresql.new_database()
+    _KEPT.add(name)
+    _make_tables(postgresql.url(name), tmp_path_factory)
+    return name
+
+
+@pytest.fixture(scope="session")
+def template_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for SQLite."""
+    path = tmp_path_factory.mktemp("template") / "lgsp.db"
+    _make_tables(f"sqlite:///{path}", tmp_path_factory)
+    return path
+
+
+def _make_tables(url: str, folders: pytest.TempPathFactory) -> None:
+    ring = KeyRing.open_or_create(folders.mktemp("keys") / "ring", SystemCode("H99/lgsp-bus"))
+    prepare(House(store_url=url, ring=ring, log_key=NoteKey.generate("test.invalid/log")))
+
+
+@pytest.fixture(scope="session")
+def new_store(request: pytest.FixtureRequest) -> Callable[[str, Path], str]:
+    """``new_store("sqlite", tmp_path)``, ``new_store("postgresql", tmp_path)``: the address of an empty store of its
+    own that has its tables. Copied: making them takes a hundred times as long."""
+
+    def make(kind: str, folder: Path) -> str:
+        if kind == "sqlite":
+            path = folder / "lgsp.db"
+            shutil.copyfile(request.getfixturevalue("template_file"), path)
+            return f"sqlite:///{path}"
+        server: PrivateServer = request.getfixturevalue("postgresql")
+        return server.url(server.new_database(request.getfixturevalue("template")))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server(missing_service: Callable[[str], NoReturn], last_will: LastWill) -> Iterator[RabbitNode]:
+    folder = hasty_folder("lgsp-rabbitmq-")
+    try:
+        node = start_rabbitmq(folder, management=True)
+    except RabbitMissing as missing:
+        shutil.rmtree(folder)
+        missing_service(str(missing))
+    last_will.add(folder, *node.pids)
+    try:
+        yield node
+    finally:
+        node.kill()  # an orderly end takes six seconds, and nobody reads what it would write
+        node.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def rabbitmq(rabbitmq_server: RabbitNode) -> RabbitNode:
+    """A virtual host of the test file's own: nobody else's queues are in it. Users are the whole server's."""
+    return rabbitmq_server.with_virtual_host()
 
 
 @pytest.fixture(scope="session", autouse=True)

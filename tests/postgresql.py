@@ -1,13 +1,10 @@
 """A private PostgreSQL for tests: a fresh cluster in a temporary folder, on a free loopback port, gone afterwards.
 
-::
+Most tests take the fixtures ``postgresql`` and ``new_store`` (conftest); a test that kills, stops or reconfigures its
+server has one of its own::
 
-    @pytest.fixture(scope="module")
-    def postgresql(missing_service):
-        with private_postgresql(missing_service) as server:
-            yield server
-
-    url = server.new_database()
+    with private_postgresql(missing_service) as server:
+        url = server.url(server.new_database())
 """
 
 from __future__ import annotations
@@ -23,7 +20,13 @@ from benchmarks.postgresql import PostgresMissing, PostgresServer, make_postgres
 
 _SETTINGS = ("shared_buffers=32MB", "max_connections=80", "log_min_messages=fatal")
 #: A test cluster survives no power cut, and need not: what is tested is what transactions see of each other.
-_HASTE = ("fsync=off", "full_page_writes=off")
+_HASTE = (
+    *("fsync=off", "full_page_writes=off", "wal_level=minimal", "max_wal_senders=0"),
+    *("autovacuum=off", "checkpoint_timeout=1h", "max_wal_size=2GB"),
+)
+#: A database is 300 files, and this much for all of them is more than a test process leaves there at a time.
+_MEMORY = Path("/dev/shm")  # noqa: S108 - a private folder is made in it
+_ROOM_BYTES = 2 * 1024**3
 
 PrivateServer = PostgresServer
 
@@ -34,7 +37,7 @@ def private_postgresql(give_up: Callable[[str], NoReturn], *, durable: bool = Fa
 
     ``durable``: every commit reaches the disk, as in production; for measurements and faults.
     """
-    folder = Path(tempfile.mkdtemp(prefix="lgsp-pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="lgsp-pg-")) if durable else hasty_folder("lgsp-pg-")
     try:
         try:
             server = make_postgresql(folder, settings=(*_SETTINGS, *(() if durable else _HASTE)))
@@ -47,3 +50,13 @@ def private_postgresql(give_up: Callable[[str], NoReturn], *, durable: bool = Fa
             server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def hasty_folder(prefix: str) -> Path:
+    """A new folder for a server that need not outlive a power cut: in memory where there is room. Whoever asks removes
+    it."""
+    try:
+        room = shutil.disk_usage(_MEMORY).free
+    except OSError:
+        room = 0
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=_MEMORY if room > _ROOM_BYTES else None))

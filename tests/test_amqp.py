@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import quote
 
 import pika
@@ -22,7 +22,7 @@ import urllib3
 from click.testing import CliRunner, Result
 from pika.exceptions import AMQPConnectionError, ChannelClosedByBroker
 
-from benchmarks.rabbitmq import RabbitMissing, RabbitNode, start_rabbitmq
+from benchmarks.rabbitmq import RabbitNode
 from bus.broker.names import dead_mailbox_name, mailbox_name
 from bus.broker.rabbitmq import RabbitMailboxes
 from bus.cli import lgsp
@@ -52,20 +52,6 @@ from tests.bus_world import (
 
 PATIENCE = 20.0
 SECRET_TEXT = "Nguyễn Thị Mẫu khai sinh"
-
-
-@pytest.fixture(scope="module")
-def rabbitmq(
-    tmp_path_factory: pytest.TempPathFactory, missing_service: Callable[[str], NoReturn]
-) -> Iterator[RabbitNode]:
-    try:
-        node = start_rabbitmq(tmp_path_factory.mktemp("rabbitmq"), management=True)
-    except RabbitMissing as missing:
-        missing_service(str(missing))
-    try:
-        yield node
-    finally:
-        node.stop()
 
 
 @pytest.fixture
@@ -238,7 +224,7 @@ def attempts_of(world: World, message: Signed) -> list[str]:
 
 def limit(node: RabbitNode, most: int | None) -> None:
     """An operator's policy of at most so many letters."""
-    url = f"{node.management_url}api/policies/%2F/full"
+    url = f"{node.management_url}api/policies/{node.virtual_path}/full"
     headers = urllib3.make_headers(basic_auth="guest:guest")
     policy = {"pattern": r"^lgsp\.member\.", "definition": {"max-length": most}, "apply-to": "queues"}
     with urllib3.PoolManager() as pool:
@@ -440,12 +426,16 @@ class Gate:
                 each.shutdown(socket.SHUT_RDWR)
 
 
+def address_through(gate: Gate, node: RabbitNode) -> str:
+    return f"amqp://guest:guest@127.0.0.1:{gate.port}/{node.virtual_path}"
+
+
 @pytest.mark.service
 def test_while_the_broker_is_away_messages_are_accepted_and_none_is_lost(tmp_path: Path, rabbitmq: RabbitNode) -> None:
     gate = Gate(rabbitmq)
     gate.open()
     try:
-        with bus_world(tmp_path, broker_url=f"amqp://guest:guest@127.0.0.1:{gate.port}/") as world:
+        with bus_world(tmp_path, broker_url=address_through(gate, rabbitmq)) as world:
             system = world.bus.directory.current().system(RECEIVING)
             assert system is not None
             world.register(replace(system, mode=DeliveryMode.AMQP))
@@ -476,7 +466,7 @@ def test_a_letter_is_said_to_have_arrived_only_if_it_has(rabbitmq: RabbitNode) -
     gate, system = Gate(rabbitmq), SystemCode("H99.16/cat-day")
     gate.open()
     empty(rabbitmq, mailbox_name(system))
-    mailboxes = RabbitMailboxes([f"amqp://guest:guest@127.0.0.1:{gate.port}/"])
+    mailboxes = RabbitMailboxes([address_through(gate, rabbitmq)])
     arrived: set[str] = set()
 
     def put(number: int) -> None:
@@ -512,7 +502,7 @@ def run(world: World, *words: str) -> Result:
 
 
 def url_of(node: RabbitNode, user: str, password: str) -> str:
-    return f"amqp://{quote(user, safe='')}:{quote(password, safe='')}@127.0.0.1:{node.port}/"
+    return f"amqp://{quote(user, safe='')}:{quote(password, safe='')}@127.0.0.1:{node.port}/{node.virtual_path}"
 
 
 def granted(world: World, node: RabbitNode, system: str) -> str:
@@ -617,7 +607,7 @@ def test_the_list_tells_whose_rights_somebody_widened(world: World, rabbitmq: Ra
 
 
 def widen(node: RabbitNode, user: str) -> None:
-    url = f"http://127.0.0.1:{node.management_port}/api/permissions/%2F/{quote(user, safe='')}"
+    url = f"http://127.0.0.1:{node.management_port}/api/permissions/{node.virtual_path}/{quote(user, safe='')}"
     with urllib3.PoolManager() as pool:
         headers = urllib3.make_headers(basic_auth="guest:guest")
         answer = pool.request("PUT", url, headers=headers, json={"configure": ".*", "write": ".*", "read": ".*"})

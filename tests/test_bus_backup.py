@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
@@ -24,12 +24,10 @@ from bus.records import State
 from bus.retention import SMALLEST_PART, Retention
 from bus.settings import Settings
 from bus.setup import initialise
-from schemas.identifiers import SystemCode
 from schemas.moment import utc_now
 from schemas.problem import Malformed, NotFound, Problem
 from security.evidence.checkpoint import NoteKey, sign_checkpoint
 from security.evidence.log import EvidenceLog
-from security.keys import KeyRing
 from security.sealed_stream import Passphrase
 from security.secrets import SecretBox
 from security.verifier import Trust, verify_bundle
@@ -56,24 +54,8 @@ from tests.backed_up import (
     take,
 )
 from tests.bus_world import RECEIVING, SENDER, World, bus_world
-from tests.ledger_house import House, prepare
+from tests.ledger_house import House
 from tests.loopback import serving
-from tests.postgresql import PrivateServer, private_postgresql
-
-
-@pytest.fixture(scope="module")
-def postgresql(missing_service: Callable[[str], NoReturn]) -> Iterator[PrivateServer]:
-    with private_postgresql(missing_service) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def template(postgresql: PrivateServer, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A database as `lgsp init` leaves it."""
-    name = postgresql.new_database()
-    ring = KeyRing.open_or_create(tmp_path_factory.mktemp("ring"), SystemCode("H99/lgsp-bus"))
-    prepare(House(store_url=postgresql.url(name), ring=ring, log_key=NoteKey.generate("test.invalid/log")))
-    return name
 
 
 @pytest.fixture
@@ -326,11 +308,16 @@ def test_a_backup_of_an_older_program_is_brought_up_to_date(world: World, opened
     back_up(world, tmp_path / "b")
 
     def older(part: Forged) -> None:
-        of_0007 = ("nodes", "breakers", "duties", "used_proofs", "store_marks")
-        part.left_out = part.name in (*of_0007, "evidence_timestamps")  # of 0010
-        if part.name == "outbox":  # 0006 added a column to it
-            place_of = part.columns.index("queued_at")
-            part.columns.remove("queued_at")
+        part.left_out = part.name in (
+            *("nodes", "breakers", "duties", "used_proofs", "store_marks"),  # of 0007
+            "evidence_timestamps",  # of 0010
+            *("subscriptions", "event_cursors"),  # of 0011
+        )
+        # 0006 and 0011 added these columns.
+        added = {"outbox": "queued_at", "registry_events": "concerns", "dossier_events": "position"}.get(part.name)
+        if added:
+            place_of = part.columns.index(added)
+            part.columns.remove(added)
             part.rows = [[value for at, value in enumerate(row) if at != place_of] for row in part.rows]
 
     forge(tmp_path / "b", tmp_path / "older", older, revision="0005")

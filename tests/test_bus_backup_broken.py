@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
@@ -21,11 +21,9 @@ from bus.backup.container import rows_of
 from bus.logs import no_logs
 from bus.settings import Settings
 from bus.setup import initialise
-from schemas.identifiers import ServiceCode, SystemCode
+from schemas.identifiers import ServiceCode
 from schemas.moment import utc_now
 from schemas.problem import InternalFailure, Malformed, Problem
-from security.evidence.checkpoint import NoteKey
-from security.keys import KeyRing
 from security.sealed_stream import Passphrase
 from tests.backed_up import (
     KEY,
@@ -44,24 +42,7 @@ from tests.backed_up import (
     take,
 )
 from tests.bus_world import NOTE, SENDER, SERVICES, World, _grant, bus_world
-from tests.ledger_house import House, prepare
 from tests.loopback import serving
-from tests.postgresql import PrivateServer, private_postgresql
-
-
-@pytest.fixture(scope="module")
-def postgresql(missing_service: Callable[[str], NoReturn]) -> Iterator[PrivateServer]:
-    with private_postgresql(missing_service) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def template(postgresql: PrivateServer, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A database as `lgsp init` leaves it."""
-    name = postgresql.new_database()
-    ring = KeyRing.open_or_create(tmp_path_factory.mktemp("ring"), SystemCode("H99/lgsp-bus"))
-    prepare(House(store_url=postgresql.url(name), ring=ring, log_key=NoteKey.generate("test.invalid/log")))
-    return name
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import NoReturn
 import pika
 import pytest
 
-from benchmarks.rabbitmq import RabbitMissing, RabbitNode, start_rabbitmq
+from benchmarks.rabbitmq import RabbitNode
 from bus.broker import Broker
 from bus.broker.embedded import EmbeddedBroker
 from bus.broker.queued import QueuedBroker
@@ -27,30 +27,9 @@ from schemas.identifiers import AgencyCode, SystemCode
 from schemas.moment import utc_now
 from security.evidence.checkpoint import NoteKey
 from security.keys import KeyRing
-from tests.ledger_house import ARCHIVE, RECEIVER, SECOND, STORE, House, prepare
-from tests.postgresql import PrivateServer, private_postgresql
+from tests.ledger_house import ARCHIVE, RECEIVER, SECOND, STORE, House
 
 PATIENCE = 20.0
-
-
-@pytest.fixture(scope="module")
-def rabbitmq(
-    tmp_path_factory: pytest.TempPathFactory, missing_service: Callable[[str], NoReturn]
-) -> Iterator[RabbitNode]:
-    try:
-        node = start_rabbitmq(tmp_path_factory.mktemp("rabbitmq"))
-    except RabbitMissing as missing:
-        missing_service(str(missing))
-    try:
-        yield node
-    finally:
-        node.stop()
-
-
-@pytest.fixture(scope="module")
-def postgresql(missing_service: Callable[[str], NoReturn]) -> Iterator[PrivateServer]:
-    with private_postgresql(missing_service) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -156,17 +135,14 @@ PRODUCTION = pytest.param("postgresql+rabbitmq", marks=pytest.mark.service)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service), PRODUCTION])
-def brokers(request: pytest.FixtureRequest, tmp_path: Path, keys: tuple[KeyRing, NoteKey]) -> Iterator[Brokers]:
+def brokers(
+    request: pytest.FixtureRequest, tmp_path: Path, new_store: Callable[[str, Path], str], keys: tuple[KeyRing, NoteKey]
+) -> Iterator[Brokers]:
     store, _, broker = request.param.partition("+")
-    url, node = f"sqlite:///{tmp_path / 'lgsp.db'}", None
-    if store == "postgresql":
-        server: PrivateServer = request.getfixturevalue("postgresql")
-        url = server.url(server.new_database())
-    if broker:
-        node = request.getfixturevalue("rabbitmq")
+    node: RabbitNode | None = request.getfixturevalue("rabbitmq") if broker else None
+    if node:
         _forget_queues(node)
-    prepare(House(store_url=url, ring=keys[0], log_key=keys[1]))
-    house = House(store_url=url, ring=keys[0], log_key=keys[1])
+    house = House(store_url=new_store(store, tmp_path), ring=keys[0], log_key=keys[1])
     with ExitStack() as stack:
         yield Brokers(house, tmp_path / "wake", node, stack)
     house.must_hold()

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -34,33 +34,10 @@ from tests.ledger_house import (
     STORE,
     House,
     a_message,
-    prepare,
     statements_of,
 )
-from tests.postgresql import PrivateServer, private_postgresql
 
 SECONDS = timedelta(seconds=1)
-
-
-@pytest.fixture(scope="module")
-def postgresql(missing_service: Callable[[str], NoReturn]) -> Iterator[PrivateServer]:
-    with private_postgresql(missing_service) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def template(postgresql: PrivateServer, keys: tuple[KeyRing, NoteKey]) -> str:
-    """A database with the tables in it, to be copied for each test."""
-    name = postgresql.new_database()
-    prepare(House(store_url=postgresql.url(name), ring=keys[0], log_key=keys[1]))
-    return name
-
-
-@pytest.fixture(scope="module")
-def sqlite_file(tmp_path_factory: pytest.TempPathFactory, keys: tuple[KeyRing, NoteKey]) -> Path:
-    path = tmp_path_factory.mktemp("template") / "lgsp.db"
-    prepare(House(store_url=f"sqlite:///{path}", ring=keys[0], log_key=keys[1]))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -70,15 +47,10 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[KeyRing, NoteKey]:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
-def house(request: pytest.FixtureRequest, tmp_path: Path, keys: tuple[KeyRing, NoteKey]) -> Iterator[House]:
-    if request.param == "sqlite":
-        path = tmp_path / "lgsp.db"
-        path.write_bytes(request.getfixturevalue("sqlite_file").read_bytes())
-        url = f"sqlite:///{path}"
-    else:
-        server = request.getfixturevalue("postgresql")
-        url = server.url(server.new_database(request.getfixturevalue("template")))
-    house = House(store_url=url, ring=keys[0], log_key=keys[1])
+def house(
+    request: pytest.FixtureRequest, tmp_path: Path, new_store: Callable[[str, Path], str], keys: tuple[KeyRing, NoteKey]
+) -> Iterator[House]:
+    house = House(store_url=new_store(request.param, tmp_path), ring=keys[0], log_key=keys[1])
     yield house
     house.must_hold()
     house.close()

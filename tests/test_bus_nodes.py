@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
@@ -21,19 +20,12 @@ from bus.nodes import BreakerNews, NodeRecord, NodeStore, Role
 from schemas.identifiers import SystemCode
 from security.evidence.checkpoint import NoteKey
 from security.keys import KeyRing
-from tests.ledger_house import NOON, House, prepare
-from tests.postgresql import PrivateServer, private_postgresql
+from tests.ledger_house import NOON, House
 
 ONE, OTHER = SystemCode("G99/csdl"), SystemCode("G99/khac")
 LIMIT = 12
 REST = 15.0
 BEAT = 5.0
-
-
-@pytest.fixture(scope="module")
-def postgresql(missing_service: Callable[[str], NoReturn]) -> Iterator[PrivateServer]:
-    with private_postgresql(missing_service) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +35,10 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[KeyRing, NoteKey]:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
-def house(request: pytest.FixtureRequest, tmp_path: Path, keys: tuple[KeyRing, NoteKey]) -> Iterator[House]:
-    url = f"sqlite:///{tmp_path / 'lgsp.db'}"
-    if request.param == "postgresql":
-        server: PrivateServer = request.getfixturevalue("postgresql")
-        url = server.url(server.new_database())
-    prepare(House(store_url=url, ring=keys[0], log_key=keys[1]))
-    house = House(store_url=url, ring=keys[0], log_key=keys[1])
+def house(
+    request: pytest.FixtureRequest, tmp_path: Path, new_store: Callable[[str, Path], str], keys: tuple[KeyRing, NoteKey]
+) -> Iterator[House]:
+    house = House(store_url=new_store(request.param, tmp_path), ring=keys[0], log_key=keys[1])
     yield house
     house.must_hold()
     house.close()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from sqlalchemy import make_url, text
@@ -27,29 +27,16 @@ from bus.store import OutcomeUnknown, StoreUnreachable, open_bell, open_store
 from schemas.identifiers import SystemCode
 from security.evidence.checkpoint import NoteKey
 from security.keys import KeyRing
-from tests.ledger_house import LEASE, NOON, House, prepare
+from tests.ledger_house import LEASE, NOON, House
 from tests.postgresql import PrivateServer, private_postgresql
 
 pytestmark = pytest.mark.service
 
 
 @pytest.fixture(scope="module")
-def postgresql(missing_service: Callable[[str], NoReturn]) -> Iterator[PrivateServer]:
-    with private_postgresql(missing_service) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[KeyRing, NoteKey]:
     folder = tmp_path_factory.mktemp("keys")
     return KeyRing.open_or_create(folder / "ring", SystemCode("H99/lgsp-bus")), NoteKey.generate("test.invalid/log")
-
-
-@pytest.fixture(scope="module")
-def template(postgresql: PrivateServer, keys: tuple[KeyRing, NoteKey]) -> str:
-    name = postgresql.new_database()
-    prepare(House(store_url=postgresql.url(name), ring=keys[0], log_key=keys[1]))
-    return name
 
 
 class Proxy:
@@ -229,11 +216,12 @@ def test_a_group_whose_commit_broke_is_one_effect_for_each_of_its_callers(house:
 
 
 def test_a_backend_killed_while_it_commits(house: House, postgresql: PrivateServer) -> None:
-    """The commit hangs in a deferred trigger; there the session is terminated, as an administrator would."""
+    """The first commit hangs in a deferred trigger; there the session is terminated, as an administrator would."""
     with postgresql.connect(_database(house)) as admin:
+        admin.execute("CREATE SEQUENCE commits")
         admin.execute(
             "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN PERFORM pg_sleep(8); RETURN NULL; END $$"
+            "$$ BEGIN IF nextval('commits') = 1 THEN PERFORM pg_sleep(60); END IF; RETURN NULL; END $$"
         )
         admin.execute(
             "CREATE CONSTRAINT TRIGGER slowly AFTER INSERT ON exchanges DEFERRABLE INITIALLY DEFERRED "
@@ -246,7 +234,6 @@ def test_a_backend_killed_while_it_commits(house: House, postgresql: PrivateServ
                 time.sleep(0.01)
             assert not recording.done()
             admin.execute("SELECT pg_terminate_backend(%s, 5000)", pids[0])
-            admin.execute("DROP TRIGGER slowly ON exchanges")
             recorded = recording.result(20)
     assert not recorded.repeated
     assert house.rows("exchanges") == 1

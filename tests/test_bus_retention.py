@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -23,29 +23,22 @@ from security.evidence.checkpoint import NoteKey
 from security.keys import KeyRing
 from security.verifier import Trust, verify_bundle
 from tests.bus_world import RECEIVING, ask, bus_world, post
-from tests.ledger_house import NOON, House, prepare
-from tests.postgresql import PrivateServer, private_postgresql
+from tests.ledger_house import NOON, House
 
 DAY = timedelta(days=1)
 
 
-@pytest.fixture(scope="module")
-def postgresql(missing_service: Callable[[str], NoReturn]) -> Iterator[PrivateServer]:
-    with private_postgresql(missing_service) as server:
-        yield server
-
-
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
-def house(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+def house(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    new_store: Callable[[str, Path], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[House]:
     monkeypatch.setattr(retention, "SMALLEST_PART", 16)
-    url = f"sqlite:///{tmp_path / 'lgsp.db'}"
-    if request.param == "postgresql":
-        server: PrivateServer = request.getfixturevalue("postgresql")
-        url = server.url(server.new_database())
     ring = KeyRing.open_or_create(tmp_path / "ring", SystemCode("H99/lgsp-bus"))
     key = NoteKey.generate("test.invalid/log")
-    prepare(House(store_url=url, ring=ring, log_key=key))
-    house = House(store_url=url, ring=ring, log_key=key)
+    house = House(store_url=new_store(request.param, tmp_path), ring=ring, log_key=key)
     if not house.store.is_sqlite:
         _small_parts(house)
     yield house

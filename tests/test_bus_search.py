@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from itertools import islice, product
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -23,8 +23,7 @@ from schemas.moment import to_micros
 from security.evidence.checkpoint import NoteKey
 from security.keys import KeyRing
 from tests.bus_world import RECEIVER, SENDER, bus_world, post
-from tests.ledger_house import NOON, House, prepare
-from tests.postgresql import PrivateServer, private_postgresql
+from tests.ledger_house import NOON, House
 
 MESSAGES = 100_000
 #: One message a minute, the last one at noon.
@@ -70,23 +69,14 @@ def fill(connection: Connection, messages: int = MESSAGES) -> None:
     connection.exec_driver_sql("ANALYZE")
 
 
-@pytest.fixture(scope="module")
-def postgresql(missing_service: Callable[[str], NoReturn]) -> Iterator[PrivateServer]:
-    with private_postgresql(missing_service) as server:
-        yield server
-
-
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
-def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def house(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, new_store: Callable[[str, Path], str]
+) -> Iterator[House]:
     folder = tmp_path_factory.mktemp("search")
-    url = f"sqlite:///{folder / 'lgsp.db'}"
-    if request.param == "postgresql":
-        server: PrivateServer = request.getfixturevalue("postgresql")
-        url = server.url(server.new_database())
     ring = KeyRing.open_or_create(folder / "ring", SystemCode("H99/lgsp-bus"))
     key = NoteKey.generate("test.invalid/log")
-    prepare(House(store_url=url, ring=ring, log_key=key))
-    house = House(store_url=url, ring=ring, log_key=key)
+    house = House(store_url=new_store(request.param, folder), ring=ring, log_key=key)
     with house.store.writing() as connection:
         fill(connection)
     yield house
@@ -125,16 +115,23 @@ def _fact(number: int) -> tuple[int, str, str, str, State, datetime]:
 
 def _expected(wanted: Wanted) -> list[int]:
     since, until = wanted.since or BEGINNING, wanted.until or NOON + timedelta(minutes=1)
-    agency, service, of_state = wanted.agency, wanted.service, wanted.state
     fitting = (
-        number * 2
+        number * 2 for number, at in _fitting(wanted.agency, wanted.service, wanted.state) if since <= at < until
+    )
+    return list(islice(fitting, wanted.limit))
+
+
+@cache
+def _fitting(
+    agency: AgencyCode | None, service: ServiceCode | None, of_state: State | None
+) -> list[tuple[int, datetime]]:
+    return [
+        (number, at)
         for number, sender, receiver, of, state, at in _facts()
         if (agency is None or agency in (sender, receiver))
         and (service is None or service == of)
         and (of_state is None or of_state is state)
-        and since <= at < until
-    )
-    return list(islice(fitting, wanted.limit))
+    ]
 
 
 COMBINATIONS = list(product(AGENCIES, STATES, SERVICES, TIMES))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from alembic import command
@@ -30,15 +30,9 @@ from schemas.identifiers import DossierCode, SystemCode
 from security.evidence.checkpoint import NoteKey
 from security.keys import KeyRing
 from tests.ledger_house import LEASE, NOON, RECEIVER, SECOND, STORE, House, prepare
-from tests.postgresql import PrivateServer, private_postgresql
+from tests.postgresql import PrivateServer
 
 METADATA = [bus.tables.metadata, registry.store.metadata, security.evidence.log.metadata]
-
-
-@pytest.fixture(scope="module")
-def postgresql(missing_service: Callable[[str], NoReturn]) -> Iterator[PrivateServer]:
-    with private_postgresql(missing_service) as server:
-        yield server
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 from click.testing import CliRunner, Result
@@ -34,7 +33,7 @@ from bus.store import (
 from bus.upgrading import Upgrade, decide_upgrade
 from schemas.moment import utc_now
 from tests.bus_world import ask, bus_world, post
-from tests.postgresql import PrivateServer, private_postgresql
+from tests.postgresql import PrivateServer
 from tests.programs import Program
 
 VERSIONS = Path(bus.store.__file__).parent / "migrations" / "versions"
@@ -63,12 +62,6 @@ def contract() -> None:
 def downgrade() -> None:
     op.drop_column("outbox", "note_{id}")
 """
-
-
-@pytest.fixture(scope="module")
-def postgresql(missing_service: Callable[[str], NoReturn]) -> Iterator[PrivateServer]:
-    with private_postgresql(missing_service) as server:
-        yield server
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])

@@ -9,7 +9,7 @@ import re
 import socket
 import socketserver
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -23,22 +23,38 @@ from benchmarks.faults_receiver import read_arrivals
 from benchmarks.faults_rows import ROWS, Scene
 from benchmarks.faults_servers import Servers
 from benchmarks.faults_stand import Load, Stand, audit
+from benchmarks.rabbitmq import RabbitCluster, RabbitNode
 from bus.store import open_store
 from tests.loopback import closed_port
+from tests.postgresql import PrivateServer
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    folder = tmp_path_factory.mktemp("servers")
-    for parent in (folder, *folder.parents[:3]):  # PostgreSQL's own user must get through
-        parent.chmod(parent.stat().st_mode | 0o011)
-    servers = Servers(folder, rabbitmq_nodes=1)
-    try:
-        yield servers
-    finally:
-        servers.stop()
+@pytest.fixture
+def servers(request: pytest.FixtureRequest) -> Servers:
+    return SharedServers(request)
+
+
+class SharedServers(Servers):
+    """Those that all tests have, for rows that break no server; `make faults` starts its own."""
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        super().__init__(Path())
+        self._request = request
+
+    @property
+    def postgresql(self) -> PrivateServer:
+        server: PrivateServer = self._request.getfixturevalue("postgresql")
+        return server
+
+    @property
+    def rabbitmq(self) -> RabbitCluster:
+        if self._rabbitmq is None:
+            node: RabbitNode = self._request.getfixturevalue("rabbitmq_server")
+            assert node.mapper is not None
+            self._rabbitmq = RabbitCluster(nodes=[node], mapper=node.mapper)
+        return super().rabbitmq
 
 
 @pytest.mark.parametrize(
@@ -55,7 +71,7 @@ def test_nothing_is_lost_and_nothing_doubled(
 ) -> None:
     row = next(row for row in ROWS if row.name == name)
 
-    record = faults.play(row, Scene(folder=tmp_path, mode=mode, servers=servers, messages=48, haste=0.4))
+    record = faults.play(row, Scene(folder=tmp_path, mode=mode, servers=servers, messages=48, haste=0.4, kills=1))
 
     if record["result"] == "skipped":
         missing_service(record["complaints"])

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.rabbitmq import RabbitMissing, RabbitNode, start_rabbitmq
+from benchmarks.rabbitmq import RabbitNode
 from benchmarks.timestamp_authority import AuthorityMissing, TimestampServer
 from bus.worker import Worker
 from tests.bus_world import MINISTRY, World, ask, bus_world, post
@@ -216,20 +216,8 @@ def test_every_alert_leads_to_its_place_in_the_run_book() -> None:
 # ---- what the files name is told by a running bus
 
 
-@pytest.fixture(scope="module")
-def rabbit(tmp_path_factory: pytest.TempPathFactory, missing_service: GiveUp) -> Iterator[RabbitNode]:
-    try:
-        node = start_rabbitmq(tmp_path_factory.mktemp("rabbit") / "node")
-    except RabbitMissing as reason:
-        missing_service(str(reason))
-    try:
-        yield node
-    finally:
-        node.stop()
-
-
 @contextmanager
-def producing(folder: Path, rabbit: RabbitNode, give_up: GiveUp) -> Iterator[tuple[World, str, str]]:
+def producing(folder: Path, rabbitmq: RabbitNode, give_up: GiveUp) -> Iterator[tuple[World, str, str]]:
     """A bus in production mode (but for its store), its `serve` and its `work` as processes: their addresses."""
     port = closed_port()
     gone = f"amqp://guest:guest@127.0.0.1:{closed_port()}/"
@@ -239,7 +227,7 @@ def producing(folder: Path, rabbit: RabbitNode, give_up: GiveUp) -> Iterator[tup
         bus_world(
             folder,
             partner_url=partner.url,
-            broker_url=f"{rabbit.url},{gone}",
+            broker_url=f"{rabbitmq.url},{gone}",
             work_port=port,
             timestamp_url=authority.url,
             timestamp_authority=authority.roots_file,
@@ -274,9 +262,9 @@ def names_of(url: str) -> dict[str, list[tuple[dict[str, str], float]]]:
 
 @pytest.mark.service
 def test_a_running_bus_tells_all_that_the_files_and_the_manual_name(
-    tmp_path: Path, rabbit: RabbitNode, missing_service: GiveUp
+    tmp_path: Path, rabbitmq: RabbitNode, missing_service: GiveUp
 ) -> None:
-    with producing(tmp_path, rabbit, missing_service) as (world, serve, work):
+    with producing(tmp_path, rabbitmq, missing_service) as (world, serve, work):
         assert until(lambda: names_of(work)["lgsp_broker_connected"] == [({}, 1.0)])
         message = world.signed({}, service="dossier.note", receivers=[MINISTRY])
         assert [post(serve, message).status, post(serve, message).status] == [202, 200]
@@ -305,7 +293,7 @@ def named_in_files() -> set[str]:
 
 
 @pytest.mark.service
-def test_a_broker_that_goes_is_seen_by_those_who_need_it(tmp_path: Path, rabbit: RabbitNode) -> None:
+def test_a_broker_that_goes_is_seen_by_those_who_need_it(tmp_path: Path, rabbitmq: RabbitNode) -> None:
     """`work` is not ready without it; `serve` says what it sees and goes on taking messages."""
     dead = f"amqp://guest:guest@127.0.0.1:{closed_port()}/"
     with bus_world(tmp_path, broker_url=dead) as world:

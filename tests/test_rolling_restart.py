@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 import urllib3
 
-from benchmarks.rabbitmq import RabbitMissing, RabbitNode, start_rabbitmq
+from benchmarks.rabbitmq import RabbitNode
 from bus.nodes import Role
 from bus.records import State
 from registry.model import Pattern, RetryPolicy, Service
@@ -28,7 +28,6 @@ from schemas.identifiers import AgencyCode, ServiceCode
 from schemas.message import sha256_hex
 from tests.bus_world import LOOKUP, MINISTRY, SENDER, World, _grant, bus_world, post
 from tests.loopback import serving
-from tests.postgresql import PrivateServer, private_postgresql
 from tests.programs import Program
 
 pytestmark = [pytest.mark.slow, pytest.mark.service]
@@ -37,24 +36,6 @@ ERRAND = ServiceCode("dossier.errand")
 CALLERS = 4
 LEAST_MESSAGES = 200
 _PATIENCE_SECONDS = 40
-
-
-@pytest.fixture
-def rabbitmq(tmp_path: Path, missing_service: Callable[[str], NoReturn]) -> Iterator[RabbitNode]:
-    try:
-        node = start_rabbitmq(tmp_path / "rabbitmq")
-    except RabbitMissing as missing:
-        missing_service(str(missing))
-    try:
-        yield node
-    finally:
-        node.stop()
-
-
-@pytest.fixture
-def postgresql(missing_service: Callable[[str], NoReturn]) -> Iterator[PrivateServer]:
-    with private_postgresql(missing_service) as server:
-        yield server
 
 
 class Ministry:
@@ -153,7 +134,7 @@ def _wait_until(condition: Callable[[], bool], complaint: str) -> None:
 
 @pytest.mark.timeout(240)
 def test_each_node_restarted_in_turn_under_load_loses_and_doubles_nothing(
-    tmp_path: Path, postgresql: PrivateServer, rabbitmq: RabbitNode
+    tmp_path: Path, new_store: Callable[[str, Path], str], rabbitmq: RabbitNode
 ) -> None:
     ministry = Ministry()
     with (
@@ -161,7 +142,7 @@ def test_each_node_restarted_in_turn_under_load_loses_and_doubles_nothing(
         bus_world(
             tmp_path,
             partner_url=recorded.url,
-            store_url=postgresql.url(postgresql.new_database()),
+            store_url=new_store("postgresql", tmp_path),
             broker_url=rabbitmq.url,
             request_reply_timeout_seconds=5.0,
             node_beat_seconds=1.0,

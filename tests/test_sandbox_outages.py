@@ -29,7 +29,7 @@ from flask import Flask, Response
 
 from bus.assembly import signers_of
 from bus.cli.members import file_name
-from bus.demo.province import SIGNING, members_folder, set_up
+from bus.demo.province import SIGNING, members_folder, set_up, tell_nobody_of_events
 from bus.intake import Acceptance
 from bus.logs import no_logs
 from bus.records import State
@@ -362,6 +362,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         stack.enter_context(no_logs())
         bus = set_up(settings, clock)
         stack.callback(bus.close)
+        tell_nobody_of_events(bus)
         keys = signers_of(settings)
         app = create_sandbox(SandboxConfig(credentials_file=settings.sandbox_credentials_path, keys=keys))
         stage = Stage(

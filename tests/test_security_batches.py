@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
 
 from security.batches import Answer, Batch
-from tests.postgresql import PrivateServer, private_postgresql
+from tests.postgresql import PrivateServer
 
 pytestmark = pytest.mark.service
-
-
-@pytest.fixture(scope="module")
-def postgresql(missing_service: Callable[[str], NoReturn]) -> Iterator[PrivateServer]:
-    with private_postgresql(missing_service) as server:
-        yield server
 
 
 @pytest.fixture

@@ -87,7 +87,10 @@ def post_directly(world: World) -> None:
         assert post(url, world.signed()).status == 202
 
 
-OF_BROKER_AND_WORK = ("lgsp_broker_", "lgsp_relay_", "lgsp_deliveries_in_flight")
+TOLD_ELSEWHERE = (
+    *("lgsp_broker_", "lgsp_relay_", "lgsp_deliveries_in_flight"),
+    *("lgsp_evidence_unstamped_seconds", "lgsp_timestamp_age_seconds"),
+)
 
 
 # ---- metrics --------------------------------------------------------------------------------------------------------
@@ -152,8 +155,9 @@ def test_every_metric_has_its_line_in_the_run_book(world: World, url: str) -> No
     text = ask("GET", f"{url}/metrics").body.decode()
     served = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
     written = set(re.findall(r"^\| `(lgsp_\w+)`", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE))
-    # The others are told where there is a broker, and by a process that delivers: tests/test_observability.py.
-    assert served == {name for name in written if not name.startswith(OF_BROKER_AND_WORK)}
+    # The others are told where there is a broker or a timestamp authority, and by a process that delivers:
+    # tests/test_observability.py.
+    assert served == {name for name in written if not name.startswith(TOLD_ELSEWHERE)}
 
 
 # ---- the document of the API ----------------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
-"""Members' own users at the broker, by RabbitMQ's management interface: each may read its mailbox and nothing else.
+"""Members' own users at the broker, by RabbitMQ's management interface: each may read its mailbox, the queue of
+its events and nothing else.
 
 ::
 
     user        the system's code, tagged lgsp-member; password made here, known to the broker as a salted hash
-    permissions configure ^$   write ^$   read ^lgsp\\.member\\.<system>(\\.dead)?$
+    permissions configure ^$   write ^$   read ^lgsp\\.(member|events)\\.<system>(\\.dead)?$
     limits      CONNECTIONS connections, CHANNELS channels
 
 The interface is asked over HTTP because that works from any node of the bus; rabbitmqctl needs the cluster's cookie.
@@ -18,7 +19,19 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from bus.broker.names import MAILBOX_DEAD_SUFFIX, MAILBOX_PREFIX, dead_mailbox_name, mailbox_arguments, mailbox_name
+from bus.broker.names import (
+    EVENT_EXCHANGE,
+    EVENT_PREFIX,
+    MAILBOX_DEAD_SUFFIX,
+    MAILBOX_PREFIX,
+    dead_event_queue_name,
+    dead_mailbox_name,
+    event_binding,
+    event_queue_arguments,
+    event_queue_name,
+    mailbox_arguments,
+    mailbox_name,
+)
 from connectors.base import Reply
 from connectors.http import HttpClient, HttpSettings, check_status
 from schemas.codec import read_json, write_json
@@ -41,7 +54,8 @@ class Account:
 
     system: SystemCode
     vhost: str
-    queue: str
+    #: Its mailbox, the queue of its events, or both.
+    queues: tuple[str, ...]
     password: str = field(repr=False)
 
 
@@ -71,15 +85,18 @@ class Accounts:
         self._vhost = unquote(urlsplit(broker_url).path[1:]) or "/"
         self._http = HttpClient(HttpSettings(ca_file=authority_file))
 
-    def grant(self, system: SystemCode) -> Account:
-        """A user for this member, or a new password for the one that it has; and its mailbox, which may be empty for
+    def grant(self, system: SystemCode, *, mailbox: bool = True, events: bool = False) -> Account:
+        """A user for this member, or a new password for the one that it has; and its queues, which may be empty for
         long. Raises ProviderUnavailable, InvalidReply."""
         user, vhost = quote(system, safe=""), quote(self._vhost, safe="")
-        for name, arguments in (
-            (dead_mailbox_name(system), {"x-queue-type": "quorum"}),
-            (mailbox_name(system), mailbox_arguments(system)),
-        ):
-            self._put(f"/queues/{vhost}/{quote(name, safe='')}", {"durable": True, "arguments": arguments})
+        queues: list[str] = []
+        if mailbox:
+            queues.append(mailbox_name(system))
+            self._make_queue(vhost, dead_mailbox_name(system), {"x-queue-type": "quorum"})
+            self._make_queue(vhost, mailbox_name(system), mailbox_arguments(system))
+        if events:
+            queues.append(event_queue_name(system))
+            self._make_event_queue(vhost, system)
         password = secrets.token_urlsafe(32)
         # RabbitMQ wants the user before its rights; until it has some it does nothing.
         self._put(f"/users/{user}", {"password": password, "tags": TAG})
@@ -89,7 +106,19 @@ class Accounts:
         )
         for limit, value in (("max-connections", CONNECTIONS), ("max-channels", CHANNELS)):
             self._put(f"/user-limits/{user}/{limit}", {"value": value})
-        return Account(system=system, vhost=self._vhost, queue=mailbox_name(system), password=password)
+        return Account(system=system, vhost=self._vhost, queues=tuple(queues), password=password)
+
+    def _make_queue(self, vhost: str, name: str, arguments: dict[str, Any]) -> None:
+        self._put(f"/queues/{vhost}/{quote(name, safe='')}", {"durable": True, "arguments": arguments})
+
+    def _make_event_queue(self, vhost: str, system: SystemCode) -> None:
+        """As :class:`bus.broker.rabbitmq.RabbitEvents` makes it before the first event."""
+        self._put(f"/exchanges/{vhost}/{EVENT_EXCHANGE}", {"type": "topic", "durable": True})
+        self._make_queue(vhost, dead_event_queue_name(system), {"x-queue-type": "quorum"})
+        self._make_queue(vhost, event_queue_name(system), event_queue_arguments(system))
+        queue = quote(event_queue_name(system), safe="")
+        binding = write_json({"routing_key": event_binding(system)})
+        _expect(self._ask("POST", f"/bindings/{vhost}/e/{EVENT_EXCHANGE}/q/{queue}", binding))
 
     def revoke(self, system: SystemCode) -> bool:
         """Remove the user; the broker ends its connections. The mailbox stays. False when there was none. Raises as
@@ -132,13 +161,22 @@ class Accounts:
 
 
 def _reads(system: SystemCode) -> str:
+    prefixes = f"({re.escape(MAILBOX_PREFIX)}|{re.escape(EVENT_PREFIX)})"
+    return f"^{prefixes}{re.escape(system)}({re.escape(MAILBOX_DEAD_SUFFIX)})?$"
+
+
+def _read_before_events(system: SystemCode) -> str:
+    """What releases without events gave: less, and still as granted."""
     return f"^{re.escape(MAILBOX_PREFIX)}{re.escape(system)}({re.escape(MAILBOX_DEAD_SUFFIX)})?$"
 
 
 def _standing(name: str, rights: list[dict[str, Any]], vhost: str) -> Standing:
     own = SystemCode.unchecked(name)
-    given = {"configure": _NOTHING, "write": _NOTHING, "read": _reads(own), "vhost": vhost}
-    exact = bool(_NAME.fullmatch(name)) and all({part: right.get(part) for part in given} == given for right in rights)
+    given = {"configure": _NOTHING, "write": _NOTHING, "vhost": vhost}
+    reads = (_reads(own), _read_before_events(own))
+    exact = bool(_NAME.fullmatch(name)) and all(
+        {part: right.get(part) for part in given} == given and right.get("read") in reads for right in rights
+    )
     return Standing(system=name, reads=" ".join(str(right.get("read")) for right in rights), wider=not exact)
 
 

@@ -6,6 +6,7 @@ use of pika.
     lgsp.deliver.<system>    quorum queue, at most DELIVERY_LIMIT returns of one reference, then:
     lgsp.dead                exchange and quorum queue of references that killed whoever took them
     lgsp.member.<system>     mailbox of a member that consumes by AMQP itself, see RabbitMailboxes
+    lgsp.events              topic exchange and queues of events, see RabbitEvents
 
     message: {"delivery": "3145728"}, persistent, mandatory, headers {"traceparent": "00-…"}
 
@@ -35,7 +36,17 @@ from pika.channel import Channel
 from pika.exceptions import AMQPError
 from pika.spec import Basic, BasicProperties
 
-from bus.broker.names import MAILBOX_PREFIX, dead_mailbox_name, mailbox_arguments, mailbox_name
+from bus.broker.names import (
+    EVENT_EXCHANGE,
+    dead_event_queue_name,
+    dead_mailbox_name,
+    event_binding,
+    event_queue_arguments,
+    event_queue_name,
+    event_routing_key,
+    mailbox_arguments,
+    mailbox_name,
+)
 from bus.logs import get_logger
 from bus.records import Reference
 from connectors.base import Letter
@@ -45,12 +56,14 @@ from schemas.problem import ProviderTimeout, ProviderUnavailable
 log = get_logger()
 
 #: How often a queue hands the same reference out before it goes to the dead ones.
-DELIVERY_LIMIT: Final = 20
+DELIVERY_LIMIT: Final = 100
 DEAD: Final = "lgsp.dead"
 #: Of the number of a delivery, which has 63 bits.
 _MOST_DIGITS: Final = 18
 _HEARTBEAT_SECONDS: Final = 15
 _CONNECT_SECONDS: Final = 5.0
+#: After a connection that lasted so long the next one is tried soon.
+_STEADY_SECONDS: Final = 5.0
 #: Pause before the next try to connect: doubled each time up to the second, with some jitter.
 _FIRST_PAUSE_SECONDS: Final = 0.2
 _LONGEST_PAUSE_SECONDS: Final = 5.0
@@ -143,13 +156,15 @@ class KeptConnection:
         pause = _FIRST_PAUSE_SECONDS
         turn = int(self._random() * len(self._parameters))
         while not self._closing.is_set():
-            opened_before = self._opened
+            opened_before, begun = self._opened, time.monotonic()
             try:
                 self._connect(self._parameters[turn % len(self._parameters)])
             except Exception:
                 log.exception("broker.failed")
             turn += 1
-            if self._opened > opened_before:
+            # One that opens and ends at once (a cluster that is still finding itself) is no reason to hurry: each end
+            # gives back what was taken, which queues count.
+            if self._opened > opened_before and time.monotonic() - begun > _STEADY_SECONDS:
                 pause = _FIRST_PAUSE_SECONDS
             self._closing.wait(pause * (0.5 + self._random()))
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
@@ -636,7 +651,12 @@ class RabbitMailboxes:
             self._unconfirmed[self._next_tag] = sent
             self._next_tag += 1
             sent.published = True
-            channel.basic_publish("", mailbox_name(letter.mailbox), letter.body, properties, mandatory=True)
+            exchange, routing_key = self._address(letter)
+            channel.basic_publish(exchange, routing_key, letter.body, properties, mandatory=True)
+
+    def _address(self, letter: Letter) -> tuple[str, str]:
+        """Exchange and routing key."""
+        return "", mailbox_name(letter.mailbox)
 
     def _declare(self, channel: Channel, system: SystemCode) -> None:
         if system in self._declared:
@@ -654,15 +674,15 @@ class RabbitMailboxes:
             if sent is not None:
                 sent.end(reason)
 
-    def _on_returned(self, _channel: Channel, method: Any, properties: BasicProperties, _body: bytes) -> None:
+    def _on_returned(self, _channel: Channel, _method: Any, properties: BasicProperties, _body: bytes) -> None:
         """Somebody deleted the mailbox: it is declared before the next letter. A return comes before its confirmation,
         which must then count for nothing."""
-        self._declared = {system for system in self._declared if mailbox_name(system) != method.routing_key}
         for tag, sent in list(self._unconfirmed.items()):
             if sent.number == properties.correlation_id:
                 del self._unconfirmed[tag]
+                self._declared.discard(sent.letter.mailbox)
                 sent.end("mailbox-unreachable")
-        log.warning("mailbox.missing", system=method.routing_key.removeprefix(MAILBOX_PREFIX))
+                log.warning("mailbox.missing", system=sent.letter.mailbox)
 
     def _lose(self) -> None:
         """What was on its way may or may not have arrived. What was not yet, waits for the next connection."""
@@ -671,6 +691,33 @@ class RabbitMailboxes:
         lost, self._unconfirmed = list(self._unconfirmed.values()), {}
         for sent in lost:
             sent.end("mailbox-unreachable")
+
+
+class RabbitEvents(RabbitMailboxes):
+    """The same for events (:mod:`bus.event_mover`): a topic exchange, and a queue for each subscriber.
+
+    ::
+
+        lgsp.events                  durable topic exchange; only the bus publishes to it
+        lgsp.events.<system>         bound to to.<system>.#, at most MAILBOX_BYTES, then it takes no more
+        lgsp.events.<system>.dead    what its consumer returned RETURN_LIMIT times
+
+    A letter's ``topic`` is the event's type and the unit.
+    """
+
+    def _declare(self, channel: Channel, system: SystemCode) -> None:
+        if system in self._declared:
+            return
+        self._declared.add(system)
+        queue = event_queue_name(system)
+        channel.exchange_declare(EVENT_EXCHANGE, exchange_type="topic", durable=True)
+        channel.queue_declare(dead_event_queue_name(system), durable=True, arguments={"x-queue-type": "quorum"})
+        channel.queue_declare(queue, durable=True, arguments=event_queue_arguments(system))
+        channel.queue_bind(queue, EVENT_EXCHANGE, event_binding(system))
+
+    def _address(self, letter: Letter) -> tuple[str, str]:
+        event_type, unit = letter.topic
+        return EVENT_EXCHANGE, event_routing_key(letter.mailbox, unit, event_type)
 
 
 class _OnItsWay:

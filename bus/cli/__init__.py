@@ -44,6 +44,7 @@ _COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "registry": ("bus.cli.registry:registry", "Agencies, systems, data services and grants."),
         "people": ("bus.cli.people:people", "Who may sign in to the console, and as what."),
         "broker": ("bus.cli.broker:broker", "Members who consume straight from RabbitMQ."),
+        "events": ("bus.cli.events:events", "Subscriptions to events, and how far each was told."),
         "key": ("bus.cli.keys:key", "Make, show and rotate signing keys and certificates."),
     },
     "Talk over the bus": {

@@ -14,7 +14,7 @@ from bus.cli import REFUSED, fail
 from bus.cli.opened import opened_bus
 from bus.cli.terminal import console, print_json, session_of
 from bus.settings import Settings
-from registry.model import DeliveryMode
+from registry.model import DeliveryMode, EventDelivery
 from schemas.identifiers import SystemCode
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
@@ -22,7 +22,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="For program
 
 @click.group()
 def broker() -> None:
-    """Members' own users at RabbitMQ: each reads its mailbox, and nothing else.
+    """Members' own users at RabbitMQ: each reads its own queues, and nothing else.
 
     Needs LGSP_BROKER_MANAGEMENT, the address of RabbitMQ's management interface with an administrator's login.
     """
@@ -33,26 +33,39 @@ def broker() -> None:
 @_json_option
 @click.pass_context
 def grant(context: click.Context, system: str, as_json: bool) -> None:
-    """Give a registered system of mode amqp a user, or a new password, and its mailbox.
+    """Give a registered system a user, or a new password, and its queues: the mailbox of one of mode amqp, the queue of
+    one that subscribes to events by queue.
 
     The password is shown once and kept nowhere: hand it over on a safe way, or grant again.
     """
     code = SystemCode(system)
     with opened_bus(session_of(context)) as bus:
-        registered = bus.directory.current().system(code)
-    if registered is None or registered.mode is not DeliveryMode.AMQP:
-        fail(f"{code} is not registered with mode: amqp. Register it first.", REFUSED)
+        directory = bus.directory.current()
+    registered = directory.system(code)
+    mailbox = registered is not None and registered.mode is DeliveryMode.AMQP
+    events = registered is not None and any(
+        each.system == code and each.delivery is EventDelivery.QUEUE for each in directory.subscriptions.values()
+    )
+    if not mailbox and not events:
+        fail(f"{code} is not registered with mode: amqp, nor subscribed by queue. Register it first.", REFUSED)
     with _accounts(session_of(context).settings) as accounts:
-        account = accounts.grant(code)
+        account = accounts.grant(code, mailbox=mailbox, events=events)
     if as_json:
         print_json(
-            {"user": account.system, "password": account.password, "vhost": account.vhost, "queue": account.queue}
+            {
+                "user": account.system,
+                "password": account.password,
+                "vhost": account.vhost,
+                "queue": account.queues[0],
+                "queues": list(account.queues),
+            }
         )
         return
     click.echo(f"user      {account.system}")
     click.echo(f"password  {account.password}")
     click.echo(f"vhost     {account.vhost}")
-    click.echo(f"queue     {account.queue}")
+    for queue in account.queues:
+        click.echo(f"queue     {queue}")
     click.echo("The password is shown this once.", err=True)
 
 

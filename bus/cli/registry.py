@@ -39,7 +39,7 @@ from security.tokens import hash_secret, new_secret
 #: In the key folder; `lgsp work` opens the secrets with it.
 
 SECRET_NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
-KINDS = ("agencies", "systems", "services", "grants")
+KINDS = ("agencies", "systems", "services", "grants", "subscriptions")
 _IMPORT_EXAMPLES = """\b
 Examples:
   lgsp registry import --agencies agencies.csv
@@ -55,7 +55,7 @@ SIGN_COLOURS = {"+": "green", "~": "yellow", "-": "red"}
 @click.option("--store", "store_url", help="SQLAlchemy URL of the store, instead of the one in the settings.")
 @click.pass_context
 def registry(context: click.Context, store_url: str | None) -> None:
-    """Agencies, systems, data services and grants."""
+    """Agencies, systems, data services, grants and subscriptions to events."""
     settings = getattr(context.obj, "settings", None) or load_settings()
     context.meta["lgsp.settings"] = replace(settings, store_url=store_url) if store_url else settings
 
@@ -343,6 +343,15 @@ _COLUMNS: dict[str, dict[str, Callable[[Any], object]]] = {
         "receivers": lambda grant: ", ".join(grant.receivers) or "(any)",
         "purposes": lambda grant: ", ".join(grant.purposes) or "(any)",
         "expires": lambda grant: _local(grant.expires_at),
+    },
+    "subscriptions": {
+        "id": lambda subscription: subscription.id,
+        "system": lambda subscription: subscription.system,
+        "types": lambda subscription: ", ".join(subscription.types),
+        "delivery": lambda subscription: subscription.delivery,
+        "units": lambda subscription: ", ".join(subscription.units) or "(all)",
+        "procedures": lambda subscription: ", ".join(subscription.procedures) or "(all)",
+        "senders": lambda subscription: ", ".join(subscription.senders) or "(all)",
     },
 }
 

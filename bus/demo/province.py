@@ -1,4 +1,5 @@
-"""Sets the demonstration's province up: keys of its members, registry, secrets, and the three processes."""
+"""Sets the demonstration's province up: keys of its members, registry, secrets, and its processes: the twins, and one
+`serve` and one `work`, or several of each behind a proxy."""
 
 from __future__ import annotations
 
@@ -10,10 +11,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -21,7 +23,7 @@ from urllib.parse import urlencode
 from bus.assembly import Bus, open_bus
 from bus.cli.members import file_name, write_key, write_secret
 from bus.registration import plan_registration
-from bus.settings import Settings, child_environment
+from bus.settings import Settings, child_environment, variable_name
 from bus.setup import initialise
 from connectors.client import AgencyClient
 from connectors.sandbox.credentials import open_credentials
@@ -65,10 +67,89 @@ _SECRETS = {
 }
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 20.0
+#: A device repeats a call that got no answer so often, under the same message id.
+_DEVICE_ATTEMPTS = 20
 
 
 class ProvinceFailed(RuntimeError):
     """A process of the demonstration did not come up or ended; the text says which and where its log is."""
+
+
+class Process:
+    """One process of the province. It may end and be started again; its log goes on."""
+
+    def __init__(self, name: str, module: str, settings: Settings, port: int = 0) -> None:
+        """``port``: where it serves, when not where the settings say."""
+        self.name = name
+        self._module = module
+        self._home = settings.home
+        self._environment = child_environment(settings)
+        if port:
+            self._environment[variable_name("port")] = str(port)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """0 before its first start."""
+        return self._process.pid if self._process else 0
+
+    @property
+    def log(self) -> Path:
+        return self._home / f"{self.name}.log"
+
+    def start(self) -> None:
+        """Once it has never run, or has ended."""
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", self._module],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+
+    def wait_until_ended(self) -> None:
+        """Of a process that was killed: it is then no zombie, and may be started again."""
+        if self._process is not None:
+            self._process.wait(_STOP_SECONDS)
+
+    def check(self) -> None:
+        """Raises ProvinceFailed when it has ended."""
+        if self._process is None or self._process.poll() is not None:
+            last_words = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
+            raise ProvinceFailed("\n  ".join([f"lgsp {self.name} ended by itself; its last words:", *last_words]))
+
+    def wait_for(self, url: str) -> None:
+        """Until it answers at this address. Raises ProvinceFailed."""
+        deadline = time.monotonic() + _READY_SECONDS
+        while time.monotonic() < deadline:
+            self.check()
+            try:
+                with urllib.request.urlopen(url, timeout=2):  # noqa: S310  # the address is this machine's
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.1)
+        raise ProvinceFailed(f"lgsp {self.name} did not answer within {_READY_SECONDS:.0f} s; see {self.log}")
+
+    def stop(self) -> None:
+        """SIGTERM; when patience ends, SIGKILL."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nodes:
+    """The running processes of a bus."""
+
+    #: Address → the `serve` that listens there.
+    serves: Mapping[str, Process]
+    works: Sequence[Process]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +160,7 @@ class Province:
     #: This process's own view of the bus, for looking at the ledger as an operator.
     bus: Bus
     members_folder: Path
+    nodes: Nodes
 
     @property
     def bus_url(self) -> str:
@@ -97,10 +179,11 @@ class Province:
         """What a device does that cannot sign: a token for its secret, then the message; the receipt's document."""
         secret = (self.members_folder / f"{file_name(system)}.secret").read_text("ascii")
         form = {"grant_type": "client_credentials", "client_id": system, "client_secret": secret}
-        token = _posted(f"{self.bus_url}/v1/oauth/token", urlencode(form).encode(), {})["access_token"]
+        token = json.loads(fetched(f"{self.bus_url}/v1/oauth/token", urlencode(form).encode()))["access_token"]
         facts = {"Lgsp-Service": service, "Lgsp-Receiver": receiver, "Lgsp-Message-Id": message_id}
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}", **facts}
-        return _posted(f"{self.bus_url}/v1/exchange", json.dumps(payload, ensure_ascii=False).encode(), headers)
+        body = json.dumps(payload, ensure_ascii=False).encode()
+        return json.loads(fetched(f"{self.bus_url}/v1/exchange", body, headers))
 
     def sandbox(self, path: str, document: Any = None, *, method: str = "") -> Any:
         """Ask the sandbox's controls: GET, or PUT (another ``method``) when there is something to say."""
@@ -119,34 +202,70 @@ class Province:
             return json.load(answer)
 
 
-def _posted(url: str, body: bytes, headers: Mapping[str, str]) -> Any:
-    request = urllib.request.Request(url, data=body, headers=dict(headers))  # noqa: S310  # this machine's
-    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
-        return json.load(answer)
+def fetched(url: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> bytes:
+    """What is answered; asked again while the bus is not there, or says that it is not at its best."""
+    request = urllib.request.Request(url, data=body, headers=dict(headers or {}))  # noqa: S310  # this machine's
+    for attempt in range(1, _DEVICE_ATTEMPTS + 1):
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+                return bytes(answer.read())
+        except (OSError, HTTPException) as error:
+            refused = isinstance(error, urllib.error.HTTPError) and error.code < 500
+            if refused or attempt == _DEVICE_ATTEMPTS:
+                raise
+            time.sleep(0.5)
+    raise AssertionError("the last attempt returns or raises")
 
 
 @contextmanager
-def running_province(settings: Settings) -> Iterator[Province]:
+def running_province(settings: Settings, *, serve_ports: Sequence[int] = (), works: int = 1) -> Iterator[Province]:
     """The province with its processes up; they are stopped, by their own ids, on the way out.
 
-    Raises ProvinceFailed, OSError.
+    With several ``serve_ports`` the settings' public address is that of a proxy before them. Raises ProvinceFailed,
+    OSError.
     """
-    members = members_folder(settings)
     with ExitStack() as stack:
         bus = set_up(settings)
         stack.callback(bus.close)
-        processes = {
-            name: stack.enter_context(_process(name, module, settings))
-            for name, module in (
-                ("sandbox", "bus.web.sandbox_server"),
-                ("serve", "bus.web.server"),
-                ("work", "bus.work"),
-            )
-        }
-        province = Province(settings=settings, bus=bus, members_folder=members)
-        _wait_for(f"{province.sandbox_url}/_sandbox", "sandbox", processes["sandbox"], settings)
-        _wait_for(f"{province.bus_url}/v1/keys", "serve", processes["serve"], settings)
+        sandbox = Process("sandbox", "bus.web.sandbox_server", settings)
+        sandbox.start()
+        stack.callback(sandbox.stop)
+        nodes = stack.enter_context(running_nodes(settings, serve_ports=serve_ports, works=works))
+        province = Province(settings=settings, bus=bus, members_folder=members_folder(settings), nodes=nodes)
+        sandbox.wait_for(f"{province.sandbox_url}/_sandbox")
         yield province
+        sandbox.check()
+
+
+@contextmanager
+def running_nodes(settings: Settings, *, serve_ports: Sequence[int] = (), works: int = 1) -> Iterator[Nodes]:
+    """One `serve` on the settings' port, or one on each of these, and so many `work`; stopped on the way out.
+
+    Whoever ends one of them starts it again before that. Raises ProvinceFailed.
+    """
+    ports = tuple(serve_ports) or (settings.port,)
+    nodes = Nodes(
+        serves={
+            f"http://{settings.host}:{port}": Process(
+                _numbered("serve", number, len(ports)), "bus.web.server", settings, port
+            )
+            for number, port in enumerate(ports, 1)
+        },
+        works=[Process(_numbered("work", number, works), "bus.work", settings) for number in range(1, works + 1)],
+    )
+    with ExitStack() as stack:
+        for process in (*nodes.serves.values(), *nodes.works):
+            process.start()
+            stack.callback(process.stop)
+        for address, process in nodes.serves.items():
+            process.wait_for(f"{address}/v1/keys")
+        yield nodes
+        for process in (*nodes.serves.values(), *nodes.works):
+            process.check()
+
+
+def _numbered(name: str, number: int, of: int) -> str:
+    return name if of == 1 else f"{name}-{number}"
 
 
 def set_up(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Bus:
@@ -171,6 +290,12 @@ def set_up(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Bus:
             bus.registry.put_secret(name, bus.secrets.seal(name, secret), "demo")
         on_failure.pop_all()
     return bus
+
+
+def tell_nobody_of_events(bus: Bus) -> None:
+    """For those who count messages: events are messages of the bus's own, and come when they come."""
+    held = bus.registry.load()
+    bus.registry.apply(plan_changes(held, (), held.subscriptions.values()), "demo")
 
 
 def members_folder(settings: Settings) -> Path:
@@ -198,47 +323,3 @@ def _register(bus: Bus, settings: Settings, folder: Path) -> None:
     manifest = folder / "province.yaml"
     manifest.write_text(text, encoding="utf-8")
     bus.registry.apply(plan_registration(bus.registry, read_manifests([manifest])), "demo")
-
-
-@contextmanager
-def _process(name: str, module: str, settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
-    with _log_of(name, settings).open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module],
-            env=child_environment(settings),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
-        try:
-            yield process
-            _check_alive(name, process, settings)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _log_of(name: str, settings: Settings) -> Path:
-    return settings.home / f"{name}.log"
-
-
-def _check_alive(name: str, process: subprocess.Popen[bytes], settings: Settings) -> None:
-    if process.poll() is not None:
-        last_words = _log_of(name, settings).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
-        raise ProvinceFailed("\n  ".join([f"lgsp {name} ended by itself; its last words:", *last_words]))
-
-
-def _wait_for(url: str, name: str, process: subprocess.Popen[bytes], settings: Settings) -> None:
-    deadline = time.monotonic() + _READY_SECONDS
-    while time.monotonic() < deadline:
-        _check_alive(name, process, settings)
-        try:
-            with urllib.request.urlopen(url, timeout=2):  # noqa: S310  # the address is this machine's
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    raise ProvinceFailed(f"lgsp {name} did not answer within {_READY_SECONDS:.0f} s; see {_log_of(name, settings)}")

@@ -2,6 +2,9 @@
 
 Each step does something that a member or a partner would do, then looks where only the truth is (the ledger, the twins'
 own memory, the offline verifier) and fails unless it really happened.
+
+What a step says stays true when a process of the bus or a node of its broker dies in it: one effect at the partner's,
+not one attempt. Who calls the bus and gets no answer calls again, members, devices and partners alike.
 """
 
 from __future__ import annotations
@@ -11,8 +14,8 @@ import re
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -20,17 +23,24 @@ from typing import Any, NamedTuple
 
 from uuid6 import uuid7
 
-from bus.demo.province import KIOSK, Province
+from bus.demo.province import KIOSK, Province, fetched
 from bus.logs import no_logs
 from bus.petitions import StandingGroup, petition_book
 from bus.processes.journal import Journal
 from bus.records import ExchangeRecord, State
-from connectors.client import AgencyClient
+from connectors.client import AgencyClient, VerifiedReply
 from schemas.identifiers import DossierCode, MessageId, SystemCode
 from schemas.message import Receipt, sha256_hex
 from schemas.moment import VIETNAM, utc_now
 from schemas.petitions import Clock
-from schemas.problem import NotIdentified, Problem, SchemaViolation
+from schemas.problem import (
+    IdempotencyConflict,
+    NotIdentified,
+    Problem,
+    ProviderTimeout,
+    ProviderUnavailable,
+    SchemaViolation,
+)
 from schemas.text import unaccented
 from security.keys import SigningKey
 
@@ -85,6 +95,11 @@ class Story:
         # A new number each time, so that a story told twice in one home is two dossiers.
         self._number = int(self._today.strftime("%H%M%S")) * 10
         self.dossier = self._new_dossier()
+
+    def close(self) -> None:
+        """Let go of the members' connections."""
+        for client in (self._portal, self._one_stop, self._ward):
+            client.close()
 
     def steps(self) -> list[tuple[Title, Callable[[], None]]]:
         """The table of contents."""
@@ -142,7 +157,8 @@ class Story:
         )  # fmt: skip
         self._expect(again == self._first, "the second answer is the first receipt")
         record = self._province.bus.ledger.find(self._first.message_id)
-        self._expect(record is not None and len(record.deliveries[0].attempts) == 1, "it was delivered once")
+        ends = [attempt.outcome for each in record.deliveries for attempt in each.attempts] if record else []
+        self._expect(ends.count(State.DELIVERED) == 1, "it was delivered once")
 
     def ask_population(self) -> None:
         question = {
@@ -155,11 +171,7 @@ class Story:
             "HoVaTen": "NGUYỄN THỊ MẪU",
             "NgayThangNamSinh": {"NgayThangNam": "19990101"},
         }
-        message_id = self._new_message_id()
-        reply = self._one_stop.call(
-            "population.citizen-lookup", "G99.01", question, dossier=self.dossier, purpose=PURPOSE,
-            message_id=message_id,
-        )  # fmt: skip
+        message_id, reply = self._ask("population.citizen-lookup", "G99.01", question, purpose=PURPOSE)
         name = json.loads(reply.body)["CongDan"]["HoVaTen"]
         self._expect(name["Ten"] == "MẪU", "the database knows the mother")
         # The client has verified the reply's manifest, which leads to the envelope that the ministry sent.
@@ -178,11 +190,7 @@ class Story:
         self._tell(f"099199000001 → {' '.join(name.values())}")
 
     def ask_registry(self) -> None:
-        message_id = self._new_message_id()
-        reply = self._one_stop.call(
-            "enterprise.detail", "G99.12", {"msdn": "9900000016"}, dossier=self.dossier, purpose=PURPOSE,
-            message_id=message_id,
-        )  # fmt: skip
+        message_id, reply = self._ask("enterprise.detail", "G99.12", {"msdn": "9900000016"}, purpose=PURPOSE)
         name = json.loads(reply.body)["MainInformation"]["NAME"]
         self._expect(name == "CÔNG TY TNHH MẪU", "the registry knows the enterprise")
         self.account.delivered.append(message_id)
@@ -197,15 +205,12 @@ class Story:
             "ThongTinGiaoDich": f"Thanh toan le phi ho so {self.dossier}", "ThoiGianGD": moment, "Ip": "203.0.113.10",
             "ThongTinBienLai": {"MaDichVu": "2", "MaTTHC": "1.001193", "MaDonVi": "H99.15", "MaHoSo": self.dossier},
         }  # fmt: skip
-        message_id = self._new_message_id()
-        self._one_stop.call("payment.init", "G99.30", order, dossier=self.dossier, message_id=message_id)
+        message_id, _ = self._ask("payment.init", "G99.30", order)
         self.account.delivered.append(message_id)
-        ipn = f"http://{self._province.settings.host}:{self._province.settings.port}/partners/G99.30/thanh-toan/ipn"
-        paid = self._province.sandbox(
-            "/payment/pay", {"MaThamChieu": reference, "MaLoi": "00", "ipn_url": ipn, "times": 2}, method="POST"
-        )
-        answers = [json.loads(answer)["MaLoi"] for answer in paid["answers"]]
-        self._expect(answers == ["00", "00"], "both notices are answered with success")
+        ipn = f"{self._province.bus_url}/partners/G99.30/thanh-toan/ipn"
+        pay = {"MaThamChieu": reference, "MaLoi": "00", "ipn_url": ipn, "times": 2}
+        answers = self._partner_calls("/_sandbox/payment/pay", pay)
+        self._expect([answer["MaLoi"] for answer in answers] == ["00", "00"], "both notices are answered with success")
         ledger = self._province.bus.ledger
         notices = [record for record in ledger.of_dossier(reference) if record.service == "payment.notice"]
         self._expect(len(notices) == 1, "the notice is one message")
@@ -228,12 +233,17 @@ class Story:
         offices = {"residence": "G99.02/cu-tru", "health_card": "G99.25/the-bhyt"}
         for office, system in offices.items():
             self._until(lambda name=office: dossier in self._twin(name)["requests"], f"{office} is asked")  # type: ignore[misc]
-            asked = {"maHoSo": dossier, "to": f"{self._province.bus_url}/partners/{system}/ket-qua", "times": 2}
-            answers = self._province.sandbox(f"/{office}/answer", asked, method="POST")["answers"]
+            to = f"{self._province.bus_url}/partners/{system}/ket-qua"
+            # The moment is stated, so that an answer that has to be given again is the same one.
+            moment = f"{utc_now().astimezone(VIETNAM):%d/%m/%Y %H:%M:%S}"
+            told = {"maHoSo": dossier, "thoiGianThucHien": moment, "to": to, "times": 2}
+            answers = self._partner_calls(f"/_sandbox/{office}/answer", told)
             self._expect(answers[0] == answers[1], f"the answer of {office} comes twice and is one message")
         self._until(lambda: self._passed(dossier)[-1:] == ["done"], "the flow is done")
         self._until(lambda: self._states(dossier) == {State.DELIVERED}, "all of its messages are delivered")
-        self._expect(all(self._twin(office)["repeats"] == 0 for office in offices), "each office was asked once")
+        for office, system in offices.items():
+            again = self._attempts_without_end(dossier, SystemCode(system))
+            self._expect(self._twin(office)["repeats"] <= again, f"{office} was asked once")
         self._tell(" → ".join(self._passed(dossier)))
         self._tell(f"lgsp trace {dossier}")
 
@@ -254,7 +264,8 @@ class Story:
         receipt = self._send(self._one_stop, "result.notice", ["H99.16", "H99.20"], notice)
         got = None
         for delivery in self._ward.inbox(wait=20):
-            delivery.ack()
+            with suppress(IdempotencyConflict):  # acknowledged before, and the answer was lost
+                delivery.ack()
             if delivery.manifest.message_id == receipt.message_id:
                 got = json.loads(delivery.body)
                 break
@@ -299,10 +310,8 @@ class Story:
         first, second = f"PAKN-{self._today:%y%m%d}-{self._number}", f"H99.15-SMS-{self._today:%y%m%d}-{self._number}"
         petition = self._petition(first, "DVCQG", _PETITION)
         inbound = f"{self._province.bus_url}/partners/G99.23/pakn/chuyen"
-        handed = self._province.partner(
-            "/petition/bo/chuyen", {"petition": petition, "to": inbound, "times": 2}, method="POST"
-        )
-        first_answer, second_answer = handed["answers"]
+        handed = {"petition": petition, "to": inbound, "times": 2}
+        first_answer, second_answer = self._partner_calls("/petition/bo/chuyen", handed)
         self._expect(first_answer["message_id"] == second_answer["message_id"], "both times it is taken, and is one")
         sms = self._petition(second, "SMS", unaccented(_PETITION)[:160])
         self._delivered(self._send(self._one_stop, "petition.submit", ["G99.23"], sms))
@@ -374,18 +383,8 @@ class Story:
         self._expect(self._waiting("G99/cong-dvc") == 0, "nothing waits any more")
 
     def dead_letter(self) -> None:
-        self._dial(
-            "national_portal",
-            [
-                {
-                    "service": "DongBoHoSoMC",
-                    "kind": "error",
-                    "code": "-1",
-                    "message": "Không tìm thấy thủ tục",
-                    "count": 1,
-                }
-            ],
-        )
+        unknown = {"service": "DongBoHoSoMC", "kind": "error", "code": "-1", "message": "Không tìm thấy thủ tục"}
+        self._dial("national_portal", [unknown])
         self._on_new_dossier()
         receipt = self._send(self._one_stop, "dossier.sync", ["G99"], self._dossier_payload())
         self._until(lambda: self._state(receipt) == State.DEAD, "the message is dead")
@@ -393,6 +392,7 @@ class Story:
         ledger = self._province.bus.ledger
         dead = next(entry for entry in ledger.dead() if entry.message_id == receipt.message_id)
         self._expect(dead.problem is not None, "the dead-letter list says why")
+        self._dial("national_portal", [])
         _, moved = ledger.replay([dead.delivery_id], "demo", "thủ tục đã được bổ sung", utc_now())
         self._expect(moved == 1, "the operator sends it again")
         self._province.bus.wake.tap()
@@ -437,6 +437,34 @@ class Story:
         self._tell(f"{service} {receipt.message_id}")
         return receipt
 
+    def _ask(
+        self, service: str, receiver: str, question: Mapping[str, Any], purpose: str = ""
+    ) -> tuple[MessageId, VerifiedReply]:
+        """The one-stop's question under the message id that was answered. An answer that died with the process that
+        was to give it is no answer for ever: then it is another question."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            message_id = self._new_message_id()
+            try:
+                return message_id, self._one_stop.call(
+                    service, receiver, question, dossier=self.dossier, purpose=purpose, message_id=message_id
+                )
+            except (ProviderUnavailable, ProviderTimeout):
+                if time.monotonic() > deadline:
+                    raise
+
+    def _partner_calls(self, path: str, document: Mapping[str, Any]) -> list[Any]:
+        """What the bus answered to the calls that a partner makes when told so at its desk, in their order. Where a
+        call got no answer the partner makes them all again."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            done = self._province.partner(path, document, method="POST")
+            answers = [_readable(answer) for answer in done.get("answers") or [done.get("answer")]]
+            if not any("failed" in answer for answer in answers if isinstance(answer, dict)):
+                return answers
+            self._expect(time.monotonic() < deadline, "the bus answers a partner")
+            time.sleep(0.2)
+
     def _new_message_id(self) -> MessageId:
         message_id = MessageId(str(uuid7()))
         self.account.sent.append(message_id)
@@ -465,7 +493,7 @@ class Story:
         moment = (self._today + timedelta(seconds=second)).strftime("%d/%m/%Y %H:%M:%S")
         to = f"{self._province.bus_url}/partners/G99.15/ho-tich/trang-thai"
         told = {"maHoSo": dossier, "trangThai": "4", "thoiGianThucHien": moment, "ghiChu": note, "to": to}
-        said = self._province.partner("/civil_status/bo/trang-thai", told, method="POST")["answer"]
+        (said,) = self._partner_calls("/civil_status/bo/trang-thai", told)
         self._expect(said["status"] == 1, "the ministry's call is taken")
 
     def _passed(self, dossier: DossierCode) -> list[str]:
@@ -506,6 +534,12 @@ class Story:
         record = self._province.bus.ledger.find(receipt.message_id)
         return sum(len(delivery.attempts) for delivery in record.deliveries) if record else 0
 
+    def _attempts_without_end(self, dossier: DossierCode, system: SystemCode) -> int:
+        """How often a delivery to a system had to be made again."""
+        records = self._province.bus.ledger.of_dossier(dossier)
+        deliveries = [each for record in records for each in record.deliveries if each.system == system]
+        return sum(len(each.attempts) - 1 for each in deliveries)
+
     def _waiting(self, system: str) -> int:
         return sum(queue.waiting for queue in self._province.bus.ledger.queues() if queue.system == system)
 
@@ -528,9 +562,7 @@ class Story:
 
     def _trust(self) -> bytes:
         """What an outsider is given once, and keeps: the keys of bus and log."""
-        address = self._province.bus_url + "/v1/evidence/trust"
-        with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310  # our own bus
-            return bytes(answer.read())
+        return fetched(f"{self._province.bus_url}/v1/evidence/trust")
 
     def _verifies(self, bundle: Path, trust: Path) -> bool:
         """Ask the verifier as an outsider would: one file, another process, nothing of ours imported."""
@@ -547,6 +579,16 @@ class Story:
     def _expect(self, true: bool, what: str) -> None:
         if not true:
             raise StepFailed(what)
+
+
+def _readable(answer: Any) -> Any:
+    """An answer that a twin hands on as text; a reason of its own, where there was none, as ``{"failed": reason}``."""
+    if not isinstance(answer, str):
+        return answer
+    try:
+        return json.loads(answer)
+    except ValueError:
+        return {"failed": answer}
 
 
 def _flip(document: bytes) -> bytes:

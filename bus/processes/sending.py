@@ -1,9 +1,5 @@
-"""What a process sends: a message of the bus itself, as its member system, signed with its own key.
-
-It takes the way of every message (``bus.intake``): the bus's agency needs grants like any other member, the payload
-must fit its service, and the evidence has it. Its id follows from the process and the step: sent again after a crash it
-is the same message, which has the same receipt and is delivered once.
-"""
+"""What a process sends: a message of the bus itself (:mod:`bus.own_messages`), whose id follows from the process and
+the step."""
 
 from __future__ import annotations
 
@@ -14,6 +10,7 @@ from typing import Any
 
 from bus.calls import Calls
 from bus.intake import Acceptance, Intake
+from bus.own_messages import own_envelope
 from bus.processes.condition import find
 from bus.processes.definition import Sending
 from connectors.base import message_id_of
@@ -21,10 +18,9 @@ from registry.directory import LiveDirectory
 from registry.model import Pattern
 from schemas.codec import write_json
 from schemas.identifiers import AgencyCode, DossierCode, MessageId, SystemCode
-from schemas.message import Envelope, Manifest, sha256_hex
+from schemas.message import Envelope, sha256_hex
 from schemas.problem import Malformed, SchemaViolation, UnknownService
 from security.keys import KeyRing
-from security.signing import sign_manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,25 +60,18 @@ class Sender:
         if service is None or version is None:
             raise UnknownService("service-unknown", service=sending.service)
         body = write_json(sending.content.apply({**facts, "payload": {}}).get("payload"))
-        manifest = Manifest(
+        return own_envelope(
+            self.ring,
+            self.system,
             message_id=message_id_of(self.system, "process", *name),
-            sender=self.system.agency,
             receivers=(sending.receiver or _receiver(sending, facts) or service.owner,),
-            service=sending.service,
-            service_version=version,
-            issued_at=now.replace(microsecond=0),
+            service=service,
+            body=body,
             content_type="application/json",
-            body_sha256=sha256_hex(body),
-            body_length=len(body),
+            traceparent=f"00-{sha256_hex(name[0].encode())[:32]}-{secrets.token_hex(8)}-01",
+            now=now,
             purpose=sending.purpose,
             dossier=DossierCode(facts["process"]["dossier"]),
-        )
-        return Envelope(
-            body=body,
-            content_type=manifest.content_type,
-            headers={"lgsp-manifest": sign_manifest(manifest, self.ring)},
-            received_at=now,
-            traceparent=f"00-{sha256_hex(name[0].encode())[:32]}-{secrets.token_hex(8)}-01",
         )
 
 

@@ -11,7 +11,7 @@ from bus.web.answers import json_response
 from bus.web.described import Answer, Parameter, describe
 from bus.web.door import arrival, identified_caller
 from bus.web.submission import PATH, Submission
-from bus.web.visibility import is_narrowed
+from registry import access
 from schemas.identifiers import MessageId
 from schemas.message import Principal
 from schemas.problem import Malformed, NotFound
@@ -129,13 +129,10 @@ def own_exchange(bus: Bus, principal: Principal, message_id: str) -> ExchangeRec
 def is_party(bus: Bus, principal: Principal, record: ExchangeRecord) -> bool:
     """Is the caller's agency, or one that its system speaks for, the sender or a receiver? A system that is there to
     send some services only is a party to what it sent itself."""
-    directory = bus.directory.current()
-    system = directory.system(principal.system)
-    if is_narrowed(bus, principal):
-        return record.sender_system == principal.system
-    parties = {record.sender, *(delivery.receiver for delivery in record.deliveries)}
-    if principal.agency in parties:
-        return True
-    return bool(system and system.speaks_for_children) and any(
-        principal.agency in directory.ancestors(party) for party in parties
+    return access.is_party(
+        bus.directory.current(),
+        principal.system,
+        sender=record.sender,
+        sender_system=record.sender_system,
+        receivers={delivery.receiver for delivery in record.deliveries},
     )
