@@ -15,6 +15,7 @@ from bus.calls import Calls
 from bus.cluster import Cluster
 from bus.delivery import Delivery, lease_for_reply
 from bus.evidence import EvidenceWriter
+from bus.finding import Finder
 from bus.inbox import Inbox
 from bus.intake import Intake
 from bus.ledger import Ledger
@@ -72,6 +73,7 @@ class Bus:
     nodes: NodeStore
     cluster: Cluster
     evidence: EvidenceWriter
+    finder: Finder
     intake: Intake
     calls: Calls
     inbox: Inbox
@@ -199,6 +201,7 @@ def open_bus(
     mailboxes = open_mailboxes(settings)
     connectors = dict(build_connectors(secrets=connector_secrets, mailboxes=mailboxes))
     reply_lease = lease_for_reply(settings.request_reply_timeout_seconds)
+    finder = Finder(log_key.derived_key("finding"))
     intake = Intake(
         identification=identification,
         directory=directory,
@@ -206,6 +209,7 @@ def open_bus(
         attachments=attachments,
         evidence=evidence,
         ledger=ledger,
+        finder=finder,
         reply_lease=reply_lease,
         strangers_recorded_per_second=settings.strangers_recorded_per_second,
     )
@@ -242,6 +246,7 @@ def open_bus(
         nodes=nodes,
         cluster=cluster,
         evidence=evidence,
+        finder=finder,
         intake=intake,
         calls=calls,
         inbox=inbox,

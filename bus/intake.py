@@ -9,11 +9,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from bus.attachments import Attachments
 from bus.evidence import EvidenceWriter
+from bus.finding import Finder
 from bus.ledger import Ledger
 from bus.logs import get_logger
 from bus.quotas import QuotaMeter, quota_periods
@@ -56,6 +58,7 @@ class Intake:
         attachments: Attachments,
         evidence: EvidenceWriter,
         ledger: Ledger,
+        finder: Finder,
         reply_lease: timedelta,
         strangers_recorded_per_second: int,
     ) -> None:
@@ -65,6 +68,7 @@ class Intake:
         self._attachments = attachments
         self._evidence = evidence
         self._ledger = ledger
+        self._finder = finder
         self._reply_lease = reply_lease
         self._strangers = _Allowance(strangers_recorded_per_second)
 
@@ -124,6 +128,7 @@ class Intake:
         in_order = service.ordering is Ordering.DOSSIER and message.manifest.dossier is not None
         waits_for_reply = service.pattern is Pattern.REQUEST_REPLY
         lease_until = utc_now() + self._reply_lease if waits_for_reply else None
+        facts = self._said_of_dossiers(message, permission, parsed) if service.dossier else ()
         recorded: Recorded = self._ledger.record(
             NewExchange(
                 message=message,
@@ -134,7 +139,8 @@ class Intake:
                 ordering_key=message.manifest.dossier if in_order else None,
                 lease_until=lease_until,
                 quota_periods=quota_periods(permission.grant, message.received_at),
-                dossier_facts=self._said_of_dossiers(message, permission, parsed) if service.dossier else (),
+                dossier_facts=facts,
+                search_keys=self._finder.keys(message.trace_id, message.body, facts),
             )
         )
         self._quotas.learn(recorded.quota_used)
@@ -184,8 +190,28 @@ class Intake:
                 service=manifest.service if manifest else None,
                 message_id=manifest.message_id if manifest else None,
                 dossier=manifest.dossier if manifest else None,
+                # What a stranger names as its subject proves nothing, and would find itself in other people's searches.
+                search_keys=self._finder.keys(envelope.trace_id, message.body if message else b""),
+                details=_details(problem, message) if message else {},
             )
         )
+
+
+#: Places of one refused message that are kept; who mends them sends again and learns of the next.
+_MOST_ERRORS = 50
+
+
+def _details(problem: Refused, message: Message) -> dict[str, Any]:
+    """What may be kept of a refused message beside the reason: no value of its payload."""
+    manifest = message.manifest
+    return {
+        "version": manifest.service_version,
+        "receivers": list(manifest.receivers),
+        "purpose": manifest.purpose,
+        "system": message.principal.system,
+        "facts": dict(problem.facts),
+        "errors": [asdict(error) for error in problem.errors[:_MOST_ERRORS]],
+    }
 
 
 class _Allowance:

@@ -94,10 +94,12 @@ from bus.tables import (
     outbox,
     payloads,
     quota_usage,
+    refusal_details,
     refusals,
     replayed,
     replays,
     replies,
+    search_keys,
     used_proofs,
 )
 from registry.dossier_view import DossierFact
@@ -309,6 +311,7 @@ class Ledger:
         self._statements.add_delivery.many(connection, delivery_rows)
         self._put_in_outbox(connection, outbox_rows)
         self._statements.add_exchange_attachment.many(connection, attachment_rows)
+        self._add_search_keys(group, [(first_position + place, new.search_keys) for place, (_, new) in enumerate(fresh)])
         said = [
             (first_position + offset, new.dossier_facts) for offset, (_, new) in enumerate(fresh) if new.dossier_facts
         ]
@@ -319,6 +322,13 @@ class Ledger:
             group.results[index] = Recorded(
                 exchange_id=first_position + offset, receipt=new.receipt, quota_used=used if new.quota_periods else {}
             )
+
+    def _add_search_keys(self, group: _Group, found_by: Sequence[tuple[int, Collection[int]]]) -> None:
+        """In the order of the keys: the tree is gone through once."""
+        rows = sorted((key, position) for position, keys in found_by for key in keys)
+        self._statements.add_search_key.many(
+            group.connection, [{"key": key, "position": position} for key, position in rows]
+        )
 
     def _add_dossier_facts(
         self,
@@ -432,6 +442,12 @@ class Ledger:
                 for offset, (_, item) in enumerate(refused)
             ],
         )
+        known = [(first + offset, item) for offset, (_, item) in enumerate(refused)]
+        self._statements.add_refusal_details.many(
+            group.connection,
+            [{"id": id_, "details": json.dumps(item.details, ensure_ascii=False)} for id_, item in known if item.details],
+        )
+        self._add_search_keys(group, [(id_, item.search_keys) for id_, item in known])
 
     def _count(self, group: _Group, works: Sequence[LedgerWork]) -> None:
         """Add this group to the durable totals, in its own transaction: they agree with the rows at every moment."""
@@ -783,9 +799,24 @@ class Ledger:
         self._write_in(connection, [_stalled(row, now) for row in rows])
         return len(rows)
 
-    def replay(self, delivery_ids: Sequence[int], actor: str, reason: str, now: datetime) -> tuple[int, int]:
-        """Send dead deliveries again; ``(number of the replay, deliveries moved)``. The attempts so far stay linked."""
-        return self._store.write(self._replay_in, delivery_ids, actor, reason, now)
+    def replay(
+        self,
+        delivery_ids: Sequence[int],
+        actor: str,
+        reason: str,
+        now: datetime,
+        also: Callable[[Connection], None] | None = None,
+    ) -> tuple[int, int]:
+        """Send dead deliveries again; ``(number of the replay, deliveries moved)``. The attempts so far stay linked.
+        ``also`` is written in the same transaction, if anything moved: the audit trail's event."""
+
+        def write(connection: Connection) -> tuple[int, int]:
+            number, moved = self._replay_in(connection, delivery_ids, actor, reason, now)
+            if also is not None and moved:
+                also(connection)
+            return number, moved
+
+        return self._store.write(write)
 
     def _replay_in(
         self, connection: Connection, delivery_ids: Sequence[int], actor: str, reason: str, now: datetime
@@ -928,9 +959,27 @@ class Ledger:
     ) -> list[RefusalRecord]:
         """Refusals of one message id or dossier, oldest first."""
         condition = refusals.c.message_id == message_id if message_id else refusals.c.dossier == dossier
+        return self._refusals_where(condition)
+
+    def found_by(self, key: int) -> tuple[list[ExchangeRecord], list[RefusalRecord]]:
+        """Messages and refusals that this key finds (:mod:`bus.finding`): the newest :data:`MOST_FOUND_BY_KEY` of both
+        together, oldest first."""
+        query = select(search_keys.c.position).where(search_keys.c.key == key)
         with self._store.reading() as connection:
-            rows = connection.execute(select(refusals).where(condition).order_by(refusals.c.id).limit(1000))
-            return [_refusal_record(row) for row in rows]
+            newest = query.order_by(search_keys.c.position.desc()).limit(MOST_FOUND_BY_KEY)
+            positions = list(connection.execute(newest).scalars())
+        if not positions:
+            return [], []
+        return self._find_where(exchanges.c.id.in_(positions)), self._refusals_where(refusals.c.id.in_(positions))
+
+    def _refusals_where(self, condition: ColumnElement[bool]) -> list[RefusalRecord]:
+        query = (
+            select(refusals, refusal_details.c.details)
+            .outerjoin(refusal_details, refusal_details.c.id == refusals.c.id)
+            .where(condition)
+        )
+        with self._store.reading() as connection:
+            return [_refusal_record(row) for row in connection.execute(query.order_by(refusals.c.id).limit(1000))]
 
     def body_of(self, exchange_id: int) -> bytes | None:
         """The exact bytes received, or None once they were erased."""
@@ -1092,6 +1141,9 @@ _FINDING_OUT_SECONDS = (0.0, 0.2, 0.5, 1.0, 2.0, 4.0)
 #: Messages of one dossier that are told. Real ones have some dozens.
 MOST_OF_A_DOSSIER = 1000
 
+#: Messages and refusals that one number or reference finds. A clerk looks at a page of them.
+MOST_FOUND_BY_KEY = 50
+
 #: The columns of :meth:`Ledger.milestones`; moments in whole microseconds.
 MILESTONE_COLUMNS = (
     "dossier", "unit", "at", "status", "received", "due", "finished", "channel", "synchronised",
@@ -1198,6 +1250,8 @@ class _Statements:
         self.add_outbox = prepared(insert(outbox), "delivery_id", "system", "due_at")
         self.add_exchange_attachment = prepared(insert(exchange_attachments))
         self.add_refusal = prepared(insert(refusals))
+        self.add_refusal_details = prepared(insert(refusal_details))
+        self.add_search_key = prepared(insert(search_keys))
         #: Ends at the bell of each delivery process (:class:`bus.postgresql.Bell`); said twice in a transaction, once.
         self.ring = prepared(select(func.pg_notify(CHANNEL, ""))) if dialect.name == "postgresql" else None
         self.add_count = Prepared(insert(counters), dialect, ending=_ADDED_UP)
@@ -1686,4 +1740,6 @@ def _refusal_record(row: Row[Any]) -> RefusalRecord:
         service=row.service,
         message_id=row.message_id,
         trace_id=row.trace_id,
+        dossier=row.dossier,
+        details=json.loads(row.details) if row.details else {},
     )

@@ -48,6 +48,8 @@ class NewExchange:
     quota_periods: tuple[tuple[str, str], ...] = ()
     #: What the payload says of dossiers, in the order in which it happened.
     dossier_facts: tuple[DossierFact, ...] = ()
+    #: By what it can be found beside its id (:mod:`bus.finding`).
+    search_keys: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,10 @@ class Refusal:
     service: ServiceCode | None = None
     message_id: MessageId | None = None
     dossier: DossierCode | None = None
+    #: By what it can be found beside its id (:mod:`bus.finding`).
+    search_keys: frozenset[int] = frozenset()
+    #: Of a proven sender's: ``version``, ``receivers``, ``purpose``, ``system``, ``facts``, ``errors``.
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,6 +329,9 @@ class RefusalRecord:
     service: str | None
     message_id: str | None
     trace_id: str
+    dossier: str | None = None
+    #: What else is known of it (:class:`Refusal`); empty of a stranger's, and of those from before there was this.
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

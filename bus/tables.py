@@ -483,6 +483,26 @@ flow_hours = Table(
     Column("value", BigInteger, nullable=False),
 )
 
+#: By what else than its id a message or a refusal is found: numbers of citizens and enterprises, references, traces. Keyed
+#: digests only (:mod:`bus.finding`): whoever reads the table learns no number.
+search_keys = Table(
+    "search_keys",
+    metadata,
+    Column("key", BigInteger, primary_key=True, autoincrement=False),
+    #: In the evidence log: the id of the exchange or of the refusal.
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+
+#: What else is known of a refused message whose sender was proven: whom and what it was for, and which rules it broke.
+#: JSON, no value of the payload.
+refusal_details = Table(
+    "refusal_details",
+    metadata,
+    Column("id", BigId, ForeignKey("refusals.id"), primary_key=True, autoincrement=False),
+    Column("details", Text, nullable=False),
+)
+
 #: What the store says of itself, by name.
 store_marks = Table(
     "store_marks",

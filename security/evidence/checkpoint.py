@@ -18,6 +18,7 @@ import base64
 import binascii
 import contextlib
 import hashlib
+import hmac
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,6 +144,11 @@ class NoteKey:
             with contextlib.suppress(FileExistsError):  # another process was quicker: its key is ours
                 cls.generate(name).save(path)
         return cls.load(path, name)
+
+    def derived_key(self, purpose: str) -> bytes:
+        """Another secret of 32 bytes, the same as long as the log has this key; it tells nothing of the key."""
+        label = b"lgsp derived key\x00" + purpose.encode("utf-8")
+        return hmac.digest(self._private_key.private_bytes_raw(), label, "sha256")
 
     def save(self, path: Path) -> None:
         """PEM (PKCS#8), readable by its owner alone. Raises FileExistsError: a log's key is never replaced."""
