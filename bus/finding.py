@@ -3,7 +3,7 @@
 A clerk on the phone has a citizen's number and nothing else. What is kept for that is a keyed digest: whoever reads the
 store learns no number from it, and whoever may ask the bus about one number learns which messages it stands in::
 
-    "SoDinhDanh":"099199000001"  ──digits──▶  099199000001  ──HMAC-SHA256, 8 bytes──▶  a row (digest, position in the log)
+    "SoDinhDanh":"099199000001"  ──▶  099199000001  ──HMAC-SHA256, 8 bytes──▶  a row (digest, position in the log)
 
 Any run of 12 digits that a citizen's number may be, and of 10 that are a tax code, counts, wherever it stands in a JSON
 or XML payload: also in one that breaks its schema, so that a refused message is found, too. The key is derived from the
@@ -21,8 +21,8 @@ from registry.dossier_view import DossierFact
 from schemas.identifiers import CitizenNumber, TaxCode
 from schemas.problem import Malformed
 
-#: Where payloads are looked into, and how many numbers of one are kept: a list of a thousand citizens is no message about
-#: any of them.
+#: Where payloads are looked into, and how many numbers of one are kept: a list of a thousand citizens is no message
+#: about any of them.
 MOST_BYTES: Final = 64 * 1024
 MOST_NUMBERS: Final = 20
 #: Everything but digits ends a number.

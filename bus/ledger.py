@@ -311,7 +311,9 @@ class Ledger:
         self._statements.add_delivery.many(connection, delivery_rows)
         self._put_in_outbox(connection, outbox_rows)
         self._statements.add_exchange_attachment.many(connection, attachment_rows)
-        self._add_search_keys(group, [(first_position + place, new.search_keys) for place, (_, new) in enumerate(fresh)])
+        self._add_search_keys(
+            group, [(first_position + place, new.search_keys) for place, (_, new) in enumerate(fresh)]
+        )
         said = [
             (first_position + offset, new.dossier_facts) for offset, (_, new) in enumerate(fresh) if new.dossier_facts
         ]
@@ -445,7 +447,11 @@ class Ledger:
         known = [(first + offset, item) for offset, (_, item) in enumerate(refused)]
         self._statements.add_refusal_details.many(
             group.connection,
-            [{"id": id_, "details": json.dumps(item.details, ensure_ascii=False)} for id_, item in known if item.details],
+            [
+                {"id": id_, "details": json.dumps(item.details, ensure_ascii=False)}
+                for id_, item in known
+                if item.details
+            ],
         )
         self._add_search_keys(group, [(id_, item.search_keys) for id_, item in known])
 
@@ -960,6 +966,10 @@ class Ledger:
         """Refusals of one message id or dossier, oldest first."""
         condition = refusals.c.message_id == message_id if message_id else refusals.c.dossier == dossier
         return self._refusals_where(condition)
+
+    def refusal(self, id_: int) -> RefusalRecord | None:
+        """The refusal of this number, which is its place in the evidence log."""
+        return next(iter(self._refusals_where(refusals.c.id == id_)), None)
 
     def found_by(self, key: int) -> tuple[list[ExchangeRecord], list[RefusalRecord]]:
         """Messages and refusals that this key finds (:mod:`bus.finding`): the newest :data:`MOST_FOUND_BY_KEY` of both

@@ -483,8 +483,8 @@ flow_hours = Table(
     Column("value", BigInteger, nullable=False),
 )
 
-#: By what else than its id a message or a refusal is found: numbers of citizens and enterprises, references, traces. Keyed
-#: digests only (:mod:`bus.finding`): whoever reads the table learns no number.
+#: By what else than its id a message or a refusal is found: numbers of citizens and enterprises, references, traces.
+#: Keyed digests only (:mod:`bus.finding`): whoever reads the table learns no number.
 search_keys = Table(
     "search_keys",
     metadata,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from bus.dossiers import DossierStory, status_name
 from bus.records import DeliveryRecord, ExchangeRecord, State
 from schemas.moment import to_wire
+from schemas.problem import Language
+from schemas.reasons import REASONS
 
 _PAST = {State.DELIVERED: "delivered", State.WAITING: "rescheduled", State.DEAD: "died"}
 
@@ -126,3 +128,29 @@ def _delivery_document(delivery: DeliveryRecord) -> dict[str, Any]:
         "settled_at": to_wire(delivery.settled_at) if delivery.settled_at else None,
         "problem": delivery.problem,
     }
+
+
+def in_words(problem: Mapping[str, Any] | None, language: Language) -> str:
+    """A stored problem as a sentence: the catalogue's wording with its facts woven in, and what the receiver said."""
+    if problem is None:
+        return ""
+    reason = str(problem.get("reason", ""))
+    wording = REASONS.get(reason)
+    if wording is None:
+        return reason
+    text = wording.vi if language == "vi" else wording.en
+    sentence = text.format_map(_Facts(problem.get("facts") or {}))
+    said = printable(str(problem.get("said") or ""))
+    return f"{sentence} (“{said}”)" if said else sentence
+
+
+class _Facts(dict[str, Any]):
+    """Facts of a stored problem. Some are not kept (a refusal keeps its reason only): those read as an ellipsis."""
+
+    def __missing__(self, name: str) -> str:
+        return "…"
+
+
+def printable(text: str) -> str:
+    """The text without what would move the cursor or recolour an operator's terminal: others wrote it."""
+    return "".join(character if character.isprintable() else "�" for character in text)

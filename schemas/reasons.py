@@ -1436,6 +1436,10 @@ REASONS: dict[str, Wording] = {
         "Say why, in a few words: it is kept in the audit trail.",
         "Hãy ghi lý do ngắn gọn: lý do được lưu trong nhật ký kiểm tra.",
     ),
+    "rerun-not-possible": Wording(
+        "This cannot be sent again from here: a call is repeated by its caller, and an erased body cannot be sent.",
+        "Không gửi lại từ đây được: lời gọi hỏi đáp do bên gọi tự gọi lại, và nội dung đã xoá thì không gửi được nữa.",
+    ),
     "person-exists": Wording("There is already an account {name}.", "Đã có tài khoản {name}."),
     "person-name": Wording(
         "A name has small letters a-z, digits, dots and hyphens.",

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import pwd
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,10 +15,10 @@ import click
 from rich.console import Console
 
 from bus.cli import Session
+from bus.trace import in_words as in_words
+from bus.trace import printable as printable
 from schemas.moment import VIETNAM
-from schemas.problem import Language
 from schemas.procedures import plain_cell
-from schemas.reasons import REASONS
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -60,32 +60,6 @@ def span(length: timedelta) -> str:
             rest = int(seconds % size // step)
             return f"{int(seconds // size)} {unit}" + (f" {rest} {below}" if rest else "")
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-
-
-def in_words(problem: Mapping[str, Any] | None, language: Language) -> str:
-    """A stored problem as a sentence: the catalogue's wording with its facts woven in, and what the receiver said."""
-    if problem is None:
-        return ""
-    reason = str(problem.get("reason", ""))
-    wording = REASONS.get(reason)
-    if wording is None:
-        return reason
-    text = wording.vi if language == "vi" else wording.en
-    sentence = text.format_map(_Facts(problem.get("facts") or {}))
-    said = printable(str(problem.get("said") or ""))
-    return f"{sentence} (“{said}”)" if said else sentence
-
-
-class _Facts(dict[str, Any]):
-    """Facts of a stored problem. Some are not kept (a refusal keeps its reason only): those read as an ellipsis."""
-
-    def __missing__(self, name: str) -> str:
-        return "…"
-
-
-def printable(text: str) -> str:
-    """The text without what would move the cursor or recolour an operator's terminal: others wrote it."""
-    return "".join(character if character.isprintable() else "�" for character in text)
 
 
 def actor() -> str:

@@ -17,11 +17,19 @@ from __future__ import annotations
 from flask import Blueprint
 
 from bus.assembly import Bus
-from bus.web.console import assets, home, signing_in
+from bus.web.console import assets, dossiers, home, messages, refusals, search, signing_in
 from bus.web.console.desk import Console
 
 #: The parts of the console, in the order of the menu.
-PARTS = (assets.install, signing_in.install, home.install)
+PARTS = (
+    assets.install,
+    signing_in.install,
+    search.install,
+    home.install,
+    messages.install,
+    refusals.install,
+    dossiers.install,
+)
 
 
 def console_surface(bus: Bus) -> Blueprint:

@@ -1,13 +1,193 @@
-"""The first screen."""
+"""The first screen: what is wrong, whom it touches, where to mend it; how flows go; what ends soon; the evidence."""
 
 from __future__ import annotations
 
-from flask import Response
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from urllib.parse import urlencode
 
-from bus.web.console.desk import Console, Desk
+from flask import request
+from werkzeug.wrappers import Response as AnyResponse
+
+from bus.assembly import Bus
+from bus.overview import Flow, HourFigures, Overview, TroubleGroup, by_hour, overview
+from bus.web.console.desk import Console, Desk, Right
+from bus.web.console.names import Names
+from registry.directory import Directory
+from registry.model import Stage
+from schemas.moment import utc_now
+from security.evidence.log import EvidenceDamaged, LogStanding, StampStanding
+
+#: All open pages of a process share what was read so lately.
+_KEPT: Final = timedelta(seconds=5)
+#: What ends within this time is shown.
+_SOON: Final = timedelta(days=30)
+#: Rows of the table of flows, and groups of failures; the map and the bulk page show the others.
+_MOST_FLOWS: Final = 50
+_MOST_GROUPS: Final = 20
 
 
 def install(console: Console) -> None:
-    @console.page("/", menu=("Tổng quan", "Overview"))
-    def home(desk: Desk) -> Response:
-        return desk.show("home.html")
+    kept = _Kept(console.bus)
+
+    @console.page("/", Right.SEE, menu=("Tổng quan", "Overview"))
+    def home(desk: Desk) -> AnyResponse:
+        return desk.show("home.html", **_values(desk, kept))
+
+    @console.page("/parts/overview", Right.SEE)
+    def overview_part(desk: Desk) -> AnyResponse:
+        """What of the first screen changes; an answer that is as before costs the browser nothing."""
+        answer = desk.show("home-live.html", **_values(desk, kept))
+        answer.add_etag()
+        return answer.make_conditional(request)
+
+
+class _Kept:
+    """The overview, read at most once in five seconds for all. Thread-safe."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._mutex = threading.Lock()
+        self._read: tuple[datetime, Overview, Evidence] | None = None
+
+    def now(self) -> tuple[datetime, Overview, Evidence]:
+        now = utc_now()
+        with self._mutex:
+            if self._read is None or not timedelta(0) <= now - self._read[0] < _KEPT:
+                self._read = (now, overview(self._bus.store, now), _evidence(self._bus))
+            return self._read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """How the evidence log stands. ``holds``: the latest checkpoint is what the log's own leaves say."""
+
+    log: LogStanding
+    stamps: StampStanding | None
+    holds: bool
+
+
+def _evidence(bus: Bus) -> Evidence:
+    with bus.store.reading() as connection:
+        standing = bus.log.standing(connection)
+        stamps = bus.log.stamp_standing(connection) if bus.settings.timestamp_urls else None
+        checkpoint = bus.log.latest_checkpoint(connection)
+        try:
+            holds = checkpoint is None or bus.log.root_at(connection, checkpoint.size) == checkpoint.root
+        except EvidenceDamaged:
+            holds = False
+    return Evidence(log=standing, stamps=stamps, holds=holds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """Something that ends within a month, or has ended. ``kind``: certificate, sunset, grant."""
+
+    kind: str
+    at: datetime
+    subject: str
+    agency: str
+    address: str
+
+
+def endings(directory: Directory, now: datetime) -> Iterator[Ending]:
+    """Certificates of systems that are in use, services with a sunset, grants; soonest first is the caller's wish."""
+    for system in directory.systems.values():
+        held = [known for known in system.certificates if known.revoked_at is None]
+        last = max((known.not_after for known in held), default=None)
+        # An older key beside a newer one may end: that is how keys are changed.
+        if last is not None and last <= now + _SOON and not system.suspended:
+            address = f"/console/registry/systems/{system.code}"
+            yield Ending(kind="certificate", at=last, subject=system.code, agency=system.agency, address=address)
+    for service in directory.services.values():
+        if service.sunset is not None and service.sunset <= now + _SOON and service.stage is not Stage.RETIRED:
+            address = f"/console/registry/services/{service.code}/{service.version}"
+            yield Ending(kind="sunset", at=service.sunset, subject=service.key, agency=service.owner, address=address)
+    for grant in directory.grants.values():
+        if grant.expires_at is not None and now - _SOON <= grant.expires_at <= now + _SOON:
+            address = f"/console/registry/grants/{grant.id}"
+            yield Ending(
+                kind="grant", at=grant.expires_at, subject=grant.service, agency=grant.grantee, address=address
+            )
+
+
+def _values(desk: Desk, kept: _Kept) -> dict[str, Any]:
+    read_at, read, evidence = kept.now()
+
+    def seen(flow: Flow) -> bool:
+        return desk.sees(flow.sender, _agency_of(flow.system))
+
+    def touches(group: TroubleGroup) -> bool:
+        return desk.scope is None or desk.scope in group.agencies
+
+    flows = [each for each in read.flows if seen(each.flow)]
+    hours = by_hour(read, read_at, seen)
+    dead, refused = list(filter(touches, read.dead)), list(filter(touches, read.refused))
+    soon = sorted(
+        (each for each in endings(desk.directory, read_at) if desk.sees(each.agency)), key=lambda each: each.at
+    )
+    return {
+        "n": Names(desk.directory, desk.language),
+        "read_at": read_at,
+        "strip": strip(hours),
+        "sums": {what: sum(getattr(hour, what) for hour in hours) for what in ("accepted", "delivered", "refused")},
+        "flows": flows[:_MOST_FLOWS],
+        "flows_left": max(0, len(flows) - _MOST_FLOWS),
+        "waiting": sum(each.waiting for each in flows),
+        "oldest": min((each.oldest for each in flows if each.oldest), default=None),
+        "dead": dead[:_MOST_GROUPS],
+        "dead_count": sum(group.count for group in dead),
+        "refused": refused[:_MOST_GROUPS],
+        "overview": read,
+        "soon": soon[:_MOST_GROUPS],
+        "evidence": evidence if desk.scope is None else None,
+        "bulk_address": bulk_address,
+        "hour_ago": read_at - timedelta(hours=2),
+    }
+
+
+def bulk_address(group: TroubleGroup, **more: str) -> str:
+    """The page that mends a group of dead deliveries."""
+    flow = group.flow
+    facts = {"system": flow.system, "service": flow.service, "sender": flow.sender, "reason": group.reason}
+    return f"/console/bulk?{urlencode({**facts, **more})}"
+
+
+def _agency_of(system: str) -> str:
+    return system.split("/", 1)[0]
+
+
+# ── the strip of the last day ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """One hour of the strip: pieces from the bottom up, ``(colour, y, height)`` in pixels."""
+
+    hour: HourFigures
+    x: int
+    pieces: tuple[tuple[str, float, float], ...]
+
+
+#: Heights and widths of the drawing, pixels.
+STRIP_HEIGHT, _BAR_STEP = 100, 30
+_COLOURS: Final = (("delivered", "#2da44e"), ("refused", "#d4a72c"), ("died", "#cf222e"))
+
+
+def strip(hours: list[HourFigures]) -> list[Bar]:
+    """Bars as high as what ended in an hour; whatever failed is seen, be it one among a million."""
+    highest = max((hour.delivered + hour.refused + hour.died for hour in hours), default=0) or 1
+    bars = []
+    for place, hour in enumerate(hours):
+        top, pieces = float(STRIP_HEIGHT), []
+        for what, colour in _COLOURS:
+            value = getattr(hour, what)
+            height = max(value / highest * (STRIP_HEIGHT - 8), 3.0) if value else 0.0
+            top -= height
+            if height:
+                pieces.append((colour, round(top, 1), round(height, 1)))
+        bars.append(Bar(hour=hour, x=place * _BAR_STEP, pieces=tuple(pieces)))
+    return bars

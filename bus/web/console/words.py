@@ -27,6 +27,16 @@ class Words:
             return "–"
         return f"{moment.astimezone(VIETNAM):{'%d/%m/%Y' if self.language == 'vi' else '%Y-%m-%d'}}"
 
+    def hour(self, moment: datetime) -> str:
+        """``8h``; English: ``08:00``."""
+        local = moment.astimezone(VIETNAM)
+        return f"{local.hour}h" if self.language == "vi" else f"{local:%H:00}"
+
+    def hour_of_day(self, moment: datetime) -> str:
+        """``8h ngày 22/11``: what was counted by the hour is known to the hour."""
+        local = moment.astimezone(VIETNAM)
+        return f"{local.hour}h ngày {local:%d/%m}" if self.language == "vi" else f"{local:%m-%d %H:00}"
+
     def number(self, number: float | None, digits: int = 0) -> str:
         """``1.234,5``; English: ``1,234.5``."""
         if number is None:

@@ -1,0 +1,322 @@
+"""What the first screen tells: who needs help, how each flow goes, what waits and since when. Its SQL, too.
+
+Everything costs the same however many messages there are: figures by the hour are added up as messages pass
+(``flow_hours``), and of what waits, died or was refused no more than the :data:`MOST_LOOKED_AT` oldest or newest are
+looked at. Where there are more, counts are lower bounds and say so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, Row, func, literal_column, select
+
+from bus.records import RefusalRecord
+from bus.store import Store
+from bus.tables import breakers, deliveries, exchanges, flow_hours, outbox, refusals
+from schemas.moment import from_micros, to_micros
+
+MOST_LOOKED_AT: Final = 5000
+#: Flows that were silent longer are gone from the table.
+DAYS_OF_FLOWS: Final = 7
+_HOUR: Final = 3_600_000_000
+#: A dead delivery died while it was delivered; a refusal's problem says at which of the eight steps it was turned away.
+STEPS: Final[Mapping[str, int]] = {
+    "malformed": 1,
+    "too-large": 1,
+    "not-identified": 2,
+    "not-permitted": 3,
+    "unknown-service": 3,
+    "unknown-receiver": 3,
+    "too-many": 3,
+    "schema-violation": 4,
+    "not-found": 4,
+    "idempotency-conflict": 5,
+}
+DELIVERY_STEP: Final = 7
+
+
+class Flow(NamedTuple):
+    """Who sends what to which system. ``system`` is empty of what was refused."""
+
+    sender: str
+    service: str
+    system: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HourFigures:
+    """One hour by outcome."""
+
+    at: datetime
+    accepted: int = 0
+    delivered: int = 0
+    retried: int = 0
+    died: int = 0
+    refused: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowFigures:
+    """One flow over the time asked for."""
+
+    flow: Flow
+    accepted: int = 0
+    delivered: int = 0
+    retried: int = 0
+    died: int = 0
+    refused: int = 0
+    #: Upper bound of 95 of 100 deliveries, milliseconds since acceptance; None: none. -1: above the largest bound.
+    p95_ms: int | None = None
+    #: Beginning of the last hour in which something came; None: not within a week.
+    last_hour: datetime | None = None
+    waiting: int = 0
+    oldest: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TroubleGroup:
+    """Failures with one cause in one flow: dead deliveries, or refusals (``system`` is empty)."""
+
+    flow: Flow
+    step: int
+    problem: str
+    reason: str
+    count: int
+    oldest: datetime
+    newest: datetime
+    #: Of the newest: facts for the wording, and what the receiver said.
+    last: Mapping[str, Any] = field(default_factory=dict)
+    agencies: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """The first screen's figures of one moment, of the whole province."""
+
+    hours: tuple[tuple[int, Flow, str, int], ...]
+    flows: tuple[FlowFigures, ...]
+    dead: tuple[TroubleGroup, ...]
+    refused: tuple[TroubleGroup, ...]
+    #: System → since when its breaker is open.
+    open_breakers: Mapping[str, datetime]
+    #: More waits, died or was refused than was looked at: counts are lower bounds.
+    more_waiting: bool = False
+    more_dead: bool = False
+    more_refused: bool = False
+
+
+def overview(store: Store, now: datetime) -> Overview:
+    """Of the last 24 hours: from the beginning of the hour 23 hours ago."""
+    first = to_micros(now) // _HOUR - 23
+    with store.reading() as connection:
+        hours = _hours(connection, first)
+        last = _last_hours(connection, to_micros(now) // _HOUR - DAYS_OF_FLOWS * 24)
+        waiting, more_waiting = _waiting(connection)
+        dead, more_dead = _dead(connection)
+        refused, more_refused = _refused(connection, now - timedelta(hours=24))
+        opened = connection.execute(select(breakers.c.system, breakers.c.opened_at)).all()
+    return Overview(
+        hours=hours,
+        flows=tuple(_flows(hours, last, waiting)),
+        dead=dead,
+        refused=refused,
+        open_breakers={system: from_micros(at) for system, at in opened},
+        more_waiting=more_waiting,
+        more_dead=more_dead,
+        more_refused=more_refused,
+    )
+
+
+def by_hour(overview: Overview, now: datetime, seen: Callable[[Flow], bool]) -> list[HourFigures]:
+    """24 hours, the present one last, of the flows that are seen."""
+    present = to_micros(now) // _HOUR
+    sums: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for hour, flow, what, value in overview.hours:
+        if "<=" not in what and seen(flow):
+            sums[hour][what] += value
+    return [
+        HourFigures(at=from_micros(hour * _HOUR), **{what: sums[hour][what] for what in _OUTCOMES})
+        for hour in range(present - 23, present + 1)
+    ]
+
+
+_OUTCOMES: Final = ("accepted", "delivered", "retried", "died", "refused")
+
+
+def _hours(connection: Connection, first: int) -> tuple[tuple[int, Flow, str, int], ...]:
+    rows = connection.execute(select(flow_hours).where(flow_hours.c.hour >= first))
+    return tuple((row.hour, Flow(row.sender, row.service, row.system), row.what, row.value) for row in rows)
+
+
+def _last_hours(connection: Connection, first: int) -> dict[Flow, int]:
+    columns = (flow_hours.c.sender, flow_hours.c.service, flow_hours.c.system)
+    query = select(*columns, func.max(flow_hours.c.hour)).where(
+        flow_hours.c.hour >= first, flow_hours.c.what == "accepted"
+    )
+    return {Flow(*row[:3]): row[3] for row in connection.execute(query.group_by(*columns))}
+
+
+def _waiting(connection: Connection) -> tuple[dict[Flow, tuple[int, datetime]], bool]:
+    """Of the oldest that have a place in the outbox, whatever their due date: ids grow with time."""
+    oldest = (
+        select(outbox.c.delivery_id, outbox.c.system).order_by(outbox.c.delivery_id).limit(MOST_LOOKED_AT).subquery()
+    )
+    rows = connection.execute(
+        select(exchanges.c.sender, exchanges.c.service, oldest.c.system, exchanges.c.received_at)
+        .join(deliveries, deliveries.c.id == oldest.c.delivery_id)
+        .join(exchanges, exchanges.c.id == deliveries.c.exchange_id)
+    ).all()
+    counts: dict[Flow, tuple[int, datetime]] = {}
+    for sender, service, system, received_at in rows:
+        flow, at = Flow(sender, service, system), from_micros(received_at)
+        count, before = counts.get(flow, (0, at))
+        counts[flow] = (count + 1, min(before, at))
+    return counts, len(rows) == MOST_LOOKED_AT
+
+
+def _dead(connection: Connection) -> tuple[tuple[TroubleGroup, ...], bool]:
+    newest = (
+        select(deliveries.c.id, deliveries.c.exchange_id, deliveries.c.system, deliveries.c.receiver,
+               deliveries.c.problem, deliveries.c.settled_at)
+        # Said in full, not bound: so the partial index serves.
+        .where(deliveries.c.state == literal_column("'dead'"))
+        .order_by(deliveries.c.id.desc())
+        .limit(MOST_LOOKED_AT)
+        .subquery()
+    )  # fmt: skip
+    rows = connection.execute(
+        select(exchanges.c.sender, exchanges.c.service, newest).join(newest, newest.c.exchange_id == exchanges.c.id)
+    ).all()
+    return _grouped(rows, _dead_key), len(rows) == MOST_LOOKED_AT
+
+
+def _refused(connection: Connection, since: datetime) -> tuple[tuple[TroubleGroup, ...], bool]:
+    newest = select(refusals).order_by(refusals.c.id.desc()).limit(MOST_LOOKED_AT).subquery()
+    rows = connection.execute(select(newest).where(newest.c.refused_at >= to_micros(since))).all()
+    return _grouped(rows, _refused_key), len(rows) == MOST_LOOKED_AT
+
+
+def refusals_found(
+    store: Store, *, sender: str | None = None, service: str | None = None, reason: str | None = None,
+    before: int | None = None, most: int = 50,
+) -> tuple[list[RefusalRecord], int | None]:  # fmt: skip
+    """A page of refusals that fit, newest first, and where the next page begins (None: that was all). Of each page no
+    more than :data:`MOST_LOOKED_AT` are looked at, so it may have fewer than ``most``."""
+    newest = select(refusals).order_by(refusals.c.id.desc()).limit(MOST_LOOKED_AT)
+    if before is not None:
+        newest = newest.where(refusals.c.id < before)
+    looked_at = newest.subquery()
+    query = select(looked_at).order_by(looked_at.c.id.desc()).limit(most)
+    for column, value in ((looked_at.c.sender, sender), (looked_at.c.service, service), (looked_at.c.reason, reason)):
+        if value is not None:
+            query = query.where(column == value if value else column.is_(None))
+    with store.reading() as connection:
+        rows = connection.execute(query).all()
+        last = connection.execute(select(func.min(looked_at.c.id), func.count())).one()
+    found = [
+        RefusalRecord(
+            id=row.id, refused_at=from_micros(row.refused_at), problem=row.problem, reason=row.reason,
+            sender=row.sender, service=row.service, message_id=row.message_id, trace_id=row.trace_id,
+            dossier=row.dossier,
+        )
+        for row in rows
+    ]  # fmt: skip
+    if len(found) == most:
+        return found, found[-1].id
+    return found, last[0] if last[1] == MOST_LOOKED_AT else None
+
+
+_Key = tuple[Flow, int, str, str]
+
+
+def _dead_key(row: Row[Any]) -> tuple[_Key, int, Mapping[str, Any], frozenset[str]]:
+    problem: Mapping[str, Any] = json.loads(row.problem) if row.problem else {}
+    reason = str(problem.get("reason", "unknown"))
+    flow = Flow(row.sender, row.service, row.system)
+    key = (flow, DELIVERY_STEP, str(problem.get("problem", "")), reason)
+    return key, row.settled_at or 0, problem, frozenset({row.sender, row.receiver})
+
+
+def _refused_key(row: Row[Any]) -> tuple[_Key, int, Mapping[str, Any], frozenset[str]]:
+    flow = Flow(row.sender or "", row.service or "", "")
+    key = (flow, STEPS.get(row.problem, 1), row.problem, row.reason)
+    return key, row.refused_at, {"problem": row.problem, "reason": row.reason}, frozenset({row.sender or ""})
+
+
+def _grouped(
+    rows: Iterable[Row[Any]], key_of: Callable[[Row[Any]], tuple[_Key, int, Mapping[str, Any], frozenset[str]]]
+) -> tuple[TroubleGroup, ...]:
+    """The largest group first."""
+    found: dict[_Key, list[tuple[int, Mapping[str, Any], frozenset[str]]]] = defaultdict(list)
+    for row in rows:
+        key, at, last, agencies = key_of(row)
+        found[key].append((at, last, agencies))
+    groups = []
+    for (flow, step, problem, reason), each in found.items():
+        moments = [at for at, _, _ in each]
+        groups.append(
+            TroubleGroup(
+                flow=flow,
+                step=step,
+                problem=problem,
+                reason=reason,
+                count=len(each),
+                oldest=from_micros(min(moments)),
+                newest=from_micros(max(moments)),
+                last=max(each, key=lambda one: one[0])[1],
+                agencies=frozenset().union(*(agencies for _, _, agencies in each)),
+            )
+        )
+    return tuple(sorted(groups, key=lambda group: (-group.count, group.flow, group.reason)))
+
+
+def _flows(
+    hours: Iterable[tuple[int, Flow, str, int]],
+    last: Mapping[Flow, int],
+    waiting: Mapping[Flow, tuple[int, datetime]],
+) -> Iterable[FlowFigures]:
+    """In the order of trouble: what waits longest first, then what failed, then the busiest."""
+    sums: dict[Flow, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for _, flow, what, value in hours:
+        sums[flow][what] += value
+    made = []
+    for flow in {*sums, *last, *waiting}:
+        if not flow.system:
+            continue
+        of_flow, (count, oldest) = sums[flow], waiting.get(flow, (0, None))
+        made.append(
+            FlowFigures(
+                flow=flow,
+                **{what: of_flow[what] for what in _OUTCOMES},
+                p95_ms=p95(of_flow),
+                last_hour=from_micros(last[flow] * _HOUR) if flow in last else None,
+                waiting=count,
+                oldest=oldest,
+            )
+        )
+    return sorted(made, key=_by_trouble)
+
+
+def _by_trouble(one: FlowFigures) -> tuple[object, ...]:
+    return one.oldest is None, one.oldest or from_micros(0), -one.died, -one.accepted, one.flow
+
+
+def p95(sums: Mapping[str, int]) -> int | None:
+    """From counts by upper bound (``ms <= 100``): the bound that 95 of 100 keep; -1: above the largest."""
+    counts = sorted(
+        (float("inf") if bound == "+Inf" else int(bound), count)
+        for what, count in sums.items()
+        if what.startswith("ms <= ") and (bound := what[6:])
+    )
+    left = 0.95 * sum(count for _, count in counts)
+    for limit, count in counts:
+        left -= count
+        if left <= 0 < count:
+            return -1 if limit == float("inf") else int(limit)
+    return None

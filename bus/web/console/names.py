@@ -1,0 +1,76 @@
+"""How things are called on a page: agencies, services, states, reasons, in the words of an official."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bus.records import State
+from bus.trace import in_words
+from registry.directory import Directory
+from schemas.identifiers import ServiceCode, SystemCode
+from schemas.problem import Language
+
+STATES: Final[Mapping[str, tuple[str, str, str]]] = {
+    State.WAITING: ("đang chờ gửi", "waiting", "warn"),
+    State.DELIVERING: ("đang giao", "under way", "soft"),
+    State.DELIVERED: ("đã giao", "delivered", "good"),
+    State.DEAD: ("không giao được", "not delivered", "bad"),
+    "accepted": ("đã nhận, chưa giao xong", "taken, not all delivered", "soft"),
+    "refused": ("bị từ chối", "refused", "bad"),
+}
+#: The eight steps of a message's life (bus/README.md).
+STEPS: Final = (
+    ("Nhận", "Receive"),
+    ("Định danh", "Identify"),
+    ("Cho phép", "Authorise"),
+    ("Kiểm tra", "Validate"),
+    ("Ghi sổ", "Record"),
+    ("Xếp hàng", "Dispatch"),
+    ("Giao", "Deliver"),
+    ("Kết thúc", "Settle"),
+)
+
+
+@dataclass(frozen=True)
+class Names:
+    """By the registry of today. Used by templates as ``n``."""
+
+    directory: Directory
+    language: Language
+
+    def agency(self, code: str | None) -> str:
+        """``Sở Mẫu``; its code where the registry knows none."""
+        known = self.directory.agency(code) if code else None
+        return known.name if known else code or self._t("bên gửi chưa định danh", "a sender who was not identified")
+
+    def service(self, code: str | None) -> str:
+        """The name of the version that is open, or of any; else the code."""
+        if not code:
+            return self._t("chưa rõ dịch vụ", "no service")
+        latest = self.directory.latest_version(ServiceCode.unchecked(code)) or 1
+        known = self.directory.service(ServiceCode.unchecked(code), latest)
+        return known.name if known else code
+
+    def system(self, code: str) -> str:
+        known = self.directory.system(SystemCode.unchecked(code))
+        return known.name if known else code
+
+    def state(self, state: str) -> str:
+        vi, en, _ = STATES.get(state, (state, state, "soft"))
+        return self._t(vi, en)
+
+    def tone(self, state: str) -> str:
+        """The class of a state's mark: ``good``, ``bad``, ``warn``, ``soft``."""
+        return STATES.get(state, ("", "", "soft"))[2]
+
+    def step(self, number: int) -> str:
+        return self._t(*STEPS[number - 1])
+
+    def problem(self, problem: Mapping[str, Any] | None) -> str:
+        """A stored problem as a sentence."""
+        return in_words(problem, self.language)
+
+    def _t(self, vi: str, en: str) -> str:
+        return vi if self.language == "vi" else en
