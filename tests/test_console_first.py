@@ -1,0 +1,420 @@
+"""The first screen, the search box, messages, refusals and dossiers of the console, in a browser."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page
+from sqlalchemy import text
+
+from bus.finding import MOST_NUMBERS, Finder, Kind, numbers_in
+from bus.logs import no_logs
+from bus.overview import p95
+from bus.people import PersonRole
+from bus.records import State
+from bus.web.console.messages import as_text
+from registry.model import DossierView, Grant, Pattern, PaymentView, Service
+from schemas.identifiers import AgencyCode, MessageId, ServiceCode
+from schemas.message import Envelope
+from schemas.moment import utc_now
+from schemas.problem import Refused
+from tests.bus_world import MINISTRY, RECEIVER, SENDER, World, delivering, key_of
+from tests.console_house import ConsoleHouse, assert_accessible, assert_fits
+
+CITIZEN, ENTERPRISE, TRACE = "099199000001", "9900000016", "4bf92f3577b34da6a3ce929d0e0e4736"
+DOSSIER, REFERENCE = "H99.15-260423-0001", "HP-26/0423"
+HOSTILE = "<img src=x onerror=alert(1)></pre><script>alert(2)</script>"
+SYNC = ServiceCode("dossier.sync")
+VIEW = DossierView(
+    code="/MaHoSo", dates=("yyyyMMddHHmmss",), at="/LucNao", status="/TrangThai", received="/NgayTiepNhan",
+    due="/NgayHenTra", holder="/DonVi", synchronises=True,
+    payment=PaymentView(amount="/SoTien", reference="/MaThamChieu", states={"": "paid"}),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sent:
+    message_id: MessageId
+    refused: str = ""
+
+
+def send(world: World, payload: Any, **facts: Any) -> Sent:
+    """Through the front door, without HTTP."""
+    signed = world.signed(payload, **facts)
+    envelope = Envelope(
+        body=signed.body,
+        content_type="application/json",
+        headers={"lgsp-manifest": signed.headers["Lgsp-Manifest"]},
+        received_at=utc_now(),
+        traceparent=f"00-{TRACE}-00f067aa0ba902b7-01",
+    )
+    try:
+        with no_logs():
+            world.bus.intake.accept(envelope)
+    except Refused as problem:
+        return Sent(signed.manifest.message_id, problem.reason)
+    return Sent(signed.manifest.message_id)
+
+
+def refused_for_want_of_a_grant(world: World, **facts: Any) -> Sent:
+    payload = {"title": f"Khai sinh, mẹ {CITIZEN}"}
+    sent = send(world, payload, service="dossier.archive", purpose="", dossier=DOSSIER, **facts)
+    assert sent.refused == "grant-expired"
+    return sent
+
+
+def dead(world: World, title: str = HOSTILE) -> MessageId:
+    """Nobody listens where the ministry should."""
+    sent = send(world, {"title": title}, receivers=(MINISTRY,), dossier=DOSSIER)
+    with no_logs(), delivering(world.bus):
+        until(lambda: state_of(world, sent.message_id) == State.DEAD)
+    return sent.message_id
+
+
+def state_of(world: World, message_id: MessageId) -> State:
+    record = world.bus.ledger.find(message_id)
+    assert record is not None
+    return record.deliveries[0].state
+
+
+def until(true: Any) -> None:
+    patience_ends = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < patience_ends
+        time.sleep(0.05)
+
+
+def look_for(page: Page, asked: str) -> None:
+    page.fill("#search", asked)
+    page.press("#search", "Enter")
+    page.wait_for_load_state()
+
+
+def actions(house: ConsoleHouse) -> list[tuple[str, str, str]]:
+    return [(event.action, event.target, event.reason) for event in house.people.events()]
+
+
+# ── finding, without a browser ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b'{"SoDinhDanh":"099199000001"}', [(Kind.CITIZEN, CITIZEN)]),
+        (b"<so>099199000001</so><msdn>9900000016-001</msdn>", [(Kind.CITIZEN, CITIZEN), (Kind.ENTERPRISE, ENTERPRISE)]),
+        (b'{"a": 99199000001, "b": "0991990000012"}', []),  # eleven and thirteen digits
+        (b'["099199000001", "099199000001"]', [(Kind.CITIZEN, CITIZEN)]),
+        (b'"000199000001" "9900000017"', []),  # a province that was never allocated, a wrong check digit
+        (b"\xff\x00", []),
+    ],
+)
+def test_numbers_are_found_wherever_they_stand(body: bytes, found: list[tuple[Kind, str]]) -> None:
+    assert list(numbers_in(body)) == found
+
+
+def test_of_a_long_list_a_few_are_kept() -> None:
+    assert len(list(numbers_in(" ".join(f"0991990{number:05d}" for number in range(1000)).encode()))) == MOST_NUMBERS
+
+
+def test_a_key_depends_on_the_secret_and_the_kind() -> None:
+    finder, other = Finder(b"a" * 32), Finder(b"b" * 32)
+    keys = {finder.key(Kind.CITIZEN, CITIZEN), other.key(Kind.CITIZEN, CITIZEN), finder.key(Kind.TRACE, CITIZEN)}
+    assert len(keys) == 3
+    assert all(0 <= key < 2**63 for key in keys)
+
+
+def test_p95_is_a_bound() -> None:
+    assert p95({}) is None
+    assert p95({"ms <= 10": 95, "ms <= 500": 5, "accepted": 3}) == 10
+    assert p95({"ms <= 10": 94, "ms <= 500": 6}) == 500
+    assert p95({"ms <= +Inf": 1}) == -1
+
+
+def test_a_body_as_text_hides_nothing() -> None:
+    assert as_text('{"a":"\u202eđảo"}'.encode()) == '{\n  "a": "�đảo"\n}'
+    assert as_text(b"\xff\x1b[2J") == "��[2J"
+
+
+def test_the_store_holds_no_number(console_house: ConsoleHouse) -> None:
+    world = console_house.world
+    refused_for_want_of_a_grant(world)
+    with world.bus.store.reading() as connection:
+        for table in ("search_keys", "refusal_details", "refusals"):
+            assert CITIZEN not in str(connection.execute(text(f"SELECT * FROM {table}")).all())  # noqa: S608 - own names
+    records, refused = world.bus.ledger.found_by(world.bus.finder.key(Kind.CITIZEN, CITIZEN))
+    assert (records, [each.reason for each in refused]) == ([], ["grant-expired"])
+    assert refused[0].details["receivers"] == [RECEIVER]
+
+
+def test_what_a_stranger_names_finds_nothing(console_house: ConsoleHouse) -> None:
+    world = console_house.world
+    assert send(world, {"title": CITIZEN}, key=key_of("nobody")).refused
+    assert world.bus.ledger.found_by(world.bus.finder.key(Kind.CITIZEN, CITIZEN)) == ([], [])
+
+
+# ── the scene ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_refused_message_is_found_by_number_and_mended(console_house: ConsoleHouse, page: Page) -> None:
+    world = console_house.world
+    sent = refused_for_want_of_a_grant(world)
+    console_house.sign_in(page)
+    look_for(page, CITIZEN)
+    assert "/console/refusals/" in page.url
+    assert CITIZEN not in page.url + page.title() + str(actions(console_house))
+    assert ("search.number", "citizen-number", "") in actions(console_house)
+    main = page.inner_text("main")
+    assert "vẫn bị từ chối" in main
+    assert "archive-expired" in main
+    assert page.get_attribute("a:has-text('archive-expired')", "href") == "/console/registry/grants/archive-expired"
+    assert_accessible(page)
+    assert_fits(page)
+    console_house.picture(page, "refusal")
+    world.register(Grant(id="archive-expired", service=ServiceCode("dossier.archive"), grantee=SENDER))
+    page.reload()
+    assert "Gửi lại bây giờ thì được phép" in page.inner_text("main")
+    again = send(
+        world, {"title": f"Khai sinh, mẹ {CITIZEN}"}, service="dossier.archive", purpose="", dossier=DOSSIER,
+        message_id=sent.message_id,
+    )  # fmt: skip
+    assert not again.refused
+    page.reload()
+    page.click("text=Xem thông điệp")
+    page.click("text=Kiểm chứng ngay")
+    assert "Chứng cứ đúng" in page.inner_text("main")
+
+
+def test_the_box_knows_what_it_was_given(console_house: ConsoleHouse, page: Page) -> None:
+    world = console_house.world
+    payload = {"title": f"Doanh nghiệp {ENTERPRISE}", "note": "0"}
+    one = send(world, payload, dossier=DOSSIER).message_id
+    console_house.sign_in(page)
+    for asked, where in (
+        (one.upper(), f"/console/messages/{one}"),
+        (DOSSIER.lower(), f"/console/dossiers/{DOSSIER}"),
+        (TRACE, f"/console/messages/{one}"),
+        (f"00-{TRACE}-00f067aa0ba902b7-01", f"/console/messages/{one}"),
+        (ENTERPRISE, f"/console/messages/{one}"),
+        (f" {ENTERPRISE}-001 ", f"/console/messages/{one}"),
+        ("000.00.16.H99", "/console/messages?agency=H99.16"),
+        ("h99.16", "/console/messages?agency=H99.16"),
+        ("so nhan", "/console/messages?agency=H99.16"),
+        ("population.look", "/console/messages?service=population.lookup"),
+        ("00000000-0000-7000-8000-000000000000", "/console/search"),
+        (CITIZEN, "/console/search"),
+        ("không có gì như thế", "/console/search"),
+    ):
+        look_for(page, asked)
+        assert page.url.endswith(where), (asked, page.url)
+    assert "Không tìm thấy" in page.inner_text("main")
+    assert_accessible(page)
+    look_for(page, "Sở")  # several: a list that says what each is
+    assert page.locator("main tbody tr").count() >= 3
+    assert_accessible(page)
+    assert_fits(page)
+
+
+# ── the first screen ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_first_screen_says_what_is_wrong(console_house: ConsoleHouse, page: Page) -> None:
+    world = console_house.world
+    dead(world)
+    refused_for_want_of_a_grant(world)
+    send(world, {"title": "chờ"})
+    world.bus.seal_evidence(utc_now())
+    console_house.sign_in(page)
+    main = page.inner_text("main")
+    for said in ("Không giao được: 1", "Không kết nối được tới bên nhận", "Bị từ chối trong 24 giờ", "grant-expired",
+                 "Bước 7 Giao", "khớp với nhật ký"):  # fmt: skip
+        assert said in main, said
+    rerun = page.get_attribute("text=Gửi lại…", "href") or ""
+    assert rerun.startswith("/console/bulk?system=G99%2Fcsdl&service=dossier.transfer")
+    assert "reason=provider-unreachable" in rerun
+    assert page.locator("svg.keep rect[fill='#cf222e']").count() == 1
+    assert_accessible(page)
+    assert_fits(page)
+    console_house.picture(page, "home")
+    part = f"{console_house.url}/console/parts/overview"
+    tag = page.request.get(part, headers={"Lgsp-Part": "overview"}).headers["etag"]
+    assert page.request.get(part, headers={"Lgsp-Part": "overview", "If-None-Match": tag}).status == 304
+    page.click("text=Xem từng thông điệp")
+    assert page.locator("main tbody tr").count() == 1
+    assert_accessible(page)
+    assert_fits(page)
+
+
+def test_a_first_screen_without_anything(console_house: ConsoleHouse, page: Page) -> None:
+    console_house.sign_in(page)
+    main = page.inner_text("main")
+    assert "Không có việc nào" in main
+    assert "Chưa có luồng nào" in main
+    assert_accessible(page)
+
+
+# ── a message ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_message_its_body_and_its_proof(console_house: ConsoleHouse, page: Page) -> None:
+    world = console_house.world
+    message_id = send(world, {"title": HOSTILE}, dossier=DOSSIER).message_id
+    send(world, {"title": "sau"}, dossier=DOSSIER)
+    console_house.sign_in(page)
+    page.goto(f"{console_house.url}/console/messages?dossier={DOSSIER}")
+    assert page.locator("main tbody tr").count() == 2
+    assert_accessible(page)
+    assert_fits(page)
+    page.locator("main tbody a").nth(2).click()
+    assert page.url.endswith(f"/console/messages/{message_id}")
+    assert "onerror" not in page.content()
+    assert "Thông điệp cùng hồ sơ" in page.inner_text("main")
+    assert_accessible(page)
+    assert_fits(page)
+    console_house.picture(page, "message")
+    page.fill("#body-reason", "kiểm tra khiếu nại")
+    page.click("text=Xem nội dung")
+    assert HOSTILE in page.inner_text("pre.body >> nth=0")
+    assert ("body.opened", f"message:{message_id}", "kiểm tra khiếu nại") in actions(console_house)
+    assert_accessible(page)
+    page.click("text=Kiểm chứng ngay")
+    assert "Chứng cứ đúng" in page.inner_text(".alert")
+    assert "onerror" not in page.content()  # the next page hides the body again
+    assert_accessible(page)
+    with page.expect_download() as download:
+        page.click("text=Tải tệp chứng cứ")
+    assert download.value.suggested_filename == f"{message_id}.json"
+    assert HOSTILE not in download.value.path().read_text()
+    with world.bus.store.writing() as connection:
+        connection.execute(text("UPDATE exchanges SET receipt = replace(receipt, 'a', 'b') WHERE id = 0"))
+    page.click("text=Kiểm chứng ngay")
+    assert "CHỨNG CỨ KHÔNG ĐÚNG" in page.inner_text(".alert")
+
+
+def test_a_dead_message_is_sent_again_once(console_house: ConsoleHouse, page: Page) -> None:
+    world = console_house.world
+    message_id = dead(world)
+    console_house.sign_in(page)
+    page.goto(f"{console_house.url}/console/messages/{message_id}")
+    assert page.locator("ol.timeline li").count() == 3
+    assert_accessible(page)
+    page.click("text=Gửi lại…")
+    assert "Điều gì sẽ xảy ra" in page.inner_text("main")
+    assert_accessible(page)
+    assert_fits(page)
+    console_house.picture(page, "rerun")
+    assert state_of(world, message_id) == State.DEAD  # a preview changes nothing
+    preview = page.url
+    page.fill("#reason", "đường truyền đã nối lại")
+    page.click("main button")
+    assert "Đã xếp hàng gửi lại" in page.inner_text("[role=status]")
+    assert "đường truyền đã nối lại" in page.inner_text("ol.timeline >> nth=0")
+    assert state_of(world, message_id) == State.WAITING
+    assert actions(console_house)[0] == ("delivery.rerun", f"message:{message_id}", "đường truyền đã nối lại")
+    page.goto(preview)
+    assert "không còn ở trạng thái không giao được" in page.inner_text("main")
+
+
+def test_rights_decide_what_may_be_done(console_house: ConsoleHouse, page: Page) -> None:
+    world = console_house.world
+    message_id = dead(world)
+    console_house.person("quan", PersonRole.OBSERVER)
+    console_house.sign_in(page, "quan")
+    assert "Gửi lại…" not in page.inner_text("main")
+    page.goto(f"{console_house.url}/console/messages/{message_id}")
+    main = page.inner_text("main")
+    assert "vai trò của bạn không mở được" in main
+    assert "Gửi lại…" not in main
+    key = page.get_attribute("input[name=form_key]", "value") or ""
+    record = world.bus.ledger.find(message_id)
+    assert record is not None
+    number = record.deliveries[0].id
+    for address in (f"{message_id}/body", f"{message_id}/rerun/{number}"):
+        fields: dict[str, str | float | bool] = {"form_key": key, "reason": "tôi muốn xem"}
+        answer = page.request.post(f"{console_house.url}/console/messages/{address}", form=fields)
+        assert (answer.status, HOSTILE in answer.text()) == (403, False)
+    assert page.request.get(f"{console_house.url}/console/messages/{message_id}/rerun/{number}").status == 403
+    assert state_of(world, message_id) == State.DEAD
+    assert [action for action, *_ in actions(console_house)] == ["sign-in", *["password.chosen", "person.added"]]
+
+
+def test_another_agencys_affairs_do_not_exist(console_house: ConsoleHouse, page: Page) -> None:
+    """Sở Nhận is no party to what Sở Mẫu sends to the ministry."""
+    world = console_house.world
+    theirs = dead(world, f"mẹ {CITIZEN}")
+    refused = refused_for_want_of_a_grant(world)
+    (refusal,) = world.bus.ledger.refusals_of(message_id=refused.message_id)
+    record = world.bus.ledger.find(theirs)
+    assert record is not None
+    console_house.person("thu", agency=RECEIVER)
+    console_house.sign_in(page, "thu")
+    main = page.inner_text("main")
+    assert "Không có việc nào" in main
+    assert "Sở Mẫu" not in main
+    for asked in (theirs, refused.message_id, DOSSIER, CITIZEN, TRACE):
+        look_for(page, asked)
+        assert "Không tìm thấy" in page.inner_text("main"), asked
+    number = record.deliveries[0].id
+    for address in (f"messages/{theirs}", f"messages/{theirs}/proof", f"messages/{theirs}/rerun/{number}",
+                    f"refusals/{refusal.id}", f"dossiers/{DOSSIER}"):  # fmt: skip
+        assert page.request.get(f"{console_house.url}/console/{address}").status == 404, address
+    key = page.get_attribute("input[name=form_key]", "value") or ""
+    for deed in ("body", "verify", f"rerun/{number}"):
+        fields: dict[str, str | float | bool] = {"form_key": key, "reason": "tò mò thôi"}
+        answer = page.request.post(f"{console_house.url}/console/messages/{theirs}/{deed}", form=fields)
+        assert answer.status == 404, deed
+    for listed in (f"messages?agency={SENDER}", "refusals", f"refusals?sender={SENDER}"):
+        page.goto(f"{console_house.url}/console/{listed}")
+        assert "Sở Mẫu" not in page.inner_text("main"), listed
+    own = send(world, {"title": "cho Sở Nhận"}, dossier=DOSSIER).message_id
+    page.goto(f"{console_house.url}/console/dossiers/{DOSSIER}")
+    assert page.locator("main tbody tr").count() == 1
+    assert "Bộ Thử Nghiệm" not in page.content()
+    page.goto(f"{console_house.url}/console/messages/{own}")
+    assert "Bộ Thử Nghiệm" not in page.content()
+
+
+# ── a dossier ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_dossiers_journey(console_house: ConsoleHouse, page: Page) -> None:
+    world = console_house.world
+    facts: dict[str, Any] = {"owner": AgencyCode("H99"), "pattern": Pattern.ONE_WAY, "dossier": VIEW}
+    world.register(
+        Service(code=SYNC, version=1, name="Đồng bộ hồ sơ", **facts), Grant(id="sync", service=SYNC, grantee=SENDER)
+    )
+    messages: tuple[dict[str, Any], ...] = (
+        {"TrangThai": "2", "NgayTiepNhan": "20260420080000", "NgayHenTra": "20260424170000", "DonVi": "H99.15",
+         "LucNao": "20260420080000"},
+        {"TrangThai": "4", "DonVi": HOSTILE, "LucNao": "20260421090000", "SoTien": 8000, "MaThamChieu": REFERENCE},
+        {"TrangThai": "10", "LucNao": "20260425090000"},
+    )  # fmt: skip
+    for payload in messages:
+        send(world, {"MaHoSo": DOSSIER, **payload}, service=SYNC, receivers=(MINISTRY, RECEIVER), dossier=DOSSIER)
+    refused_for_want_of_a_grant(world)
+    console_house.sign_in(page)
+    look_for(page, REFERENCE)
+    assert "/console/messages/" in page.url
+    look_for(page, DOSSIER)
+    main = page.inner_text("main")
+    for said in ("trễ hạn", "10 Đã trả kết quả", "8.000 đồng", "đã trả", "Có thông điệp bị từ chối", "1 ngày 1 giờ",
+                 "không theo thứ tự"):  # fmt: skip
+        assert said in main, said
+    assert page.locator("svg.keep polygon").count() == 6
+    assert page.locator("img").count() == 0
+    assert_accessible(page)
+    assert_fits(page)
+    console_house.picture(page, "dossier")
+    page.click("text=English")
+    assert_accessible(page)
+    assert "late" in page.inner_text("main h1")
+    assert page.request.get(f"{console_house.url}/console/dossiers/H99.15-260423-0002").status == 404
+
+
+def test_nobody_sees_anything_without_signing_in(console_house: ConsoleHouse, page: Page) -> None:
+    for address in ("", "messages", "refusals", "parts/overview", "dossiers/x", "messages/x/proof"):
+        page.goto(f"{console_house.url}/console/{address}")
+        assert "/console/sign-in" in page.url
+    assert page.request.post(f"{console_house.url}/console/search", form={"q": CITIZEN}).status == 401
