@@ -22,6 +22,7 @@ from bus.ledger import Ledger
 from bus.nodes import NodeStore
 from bus.quotas import QuotaMeter
 from bus.records import Settlement
+from bus.refused import RefusedMessages
 from bus.settings import Settings
 from bus.store import Apart, Store, call_here, must_fit, newest_revision, open_engine, open_store
 from bus.wake import WakeSender
@@ -74,6 +75,7 @@ class Bus:
     cluster: Cluster
     evidence: EvidenceWriter
     finder: Finder
+    refused: RefusedMessages
     intake: Intake
     calls: Calls
     inbox: Inbox
@@ -109,8 +111,13 @@ class Bus:
         return self._in_turn("stamp", now, self.settings.timestamp_seconds, self.log.unstamped_checkpoint)
 
     def tidy_in_turn(self, now: datetime) -> int:
-        """Remove what nobody needs any more: rows of processes that are gone, proofs that have expired."""
-        tidy = partial(self.nodes.tidy, now=now, silent_for=_SILENT)
+        """Remove what nobody needs any more: rows of processes that are gone, proofs that have expired, refused
+        messages whose hours are over."""
+
+        def tidy(connection: Connection) -> int:
+            forgotten = self.ledger.forget_refused_in_time(connection, now)
+            return forgotten + self.nodes.tidy(connection, now=now, silent_for=_SILENT)
+
         return self._in_turn("tidy", now, _TIDY_SECONDS, tidy) or 0
 
     def _in_turn(self, duty: str, now: datetime, seconds: float, do: Callable[[Connection], T]) -> T | None:
@@ -202,6 +209,7 @@ def open_bus(
     connectors = dict(build_connectors(secrets=connector_secrets, mailboxes=mailboxes))
     reply_lease = lease_for_reply(settings.request_reply_timeout_seconds)
     finder = Finder(log_key.derived_key("finding"))
+    refused = RefusedMessages(secrets, settings.refused_kept_hours)
     intake = Intake(
         identification=identification,
         directory=directory,
@@ -210,6 +218,7 @@ def open_bus(
         evidence=evidence,
         ledger=ledger,
         finder=finder,
+        refused=refused,
         reply_lease=reply_lease,
         strangers_recorded_per_second=settings.strangers_recorded_per_second,
     )
@@ -247,6 +256,7 @@ def open_bus(
         cluster=cluster,
         evidence=evidence,
         finder=finder,
+        refused=refused,
         intake=intake,
         calls=calls,
         inbox=inbox,

@@ -20,6 +20,7 @@ from bus.ledger import Ledger
 from bus.logs import get_logger
 from bus.quotas import QuotaMeter, quota_periods
 from bus.records import NewExchange, Recorded, Refusal
+from bus.refused import RefusedMessages
 from bus.spans import traced
 from registry.access import AccessRequest, Permission, decide
 from registry.directory import LiveDirectory
@@ -27,7 +28,7 @@ from registry.dossier_view import DossierFact, Heard
 from registry.model import Ordering, Pattern, Service
 from schemas.message import AttachedFile, Envelope, Message, Receipt
 from schemas.moment import utc_now
-from schemas.problem import Refused
+from schemas.problem import NotPermitted, Refused
 from security.identity import Identification
 
 log = get_logger()
@@ -59,6 +60,7 @@ class Intake:
         evidence: EvidenceWriter,
         ledger: Ledger,
         finder: Finder,
+        refused: RefusedMessages,
         reply_lease: timedelta,
         strangers_recorded_per_second: int,
     ) -> None:
@@ -69,6 +71,7 @@ class Intake:
         self._evidence = evidence
         self._ledger = ledger
         self._finder = finder
+        self._refused = refused
         self._reply_lease = reply_lease
         self._strangers = _Allowance(strangers_recorded_per_second)
 
@@ -83,6 +86,15 @@ class Intake:
         except Refused as problem:
             self.refuse(problem, envelope, message)
             raise
+
+    def accept_identified(self, message: Message) -> Acceptance:
+        """Steps 3 to 5 of a one-way message that was identified when it was refused for want of a right. Raises
+        Refused; that it was refused is on record already."""
+        permission = self._authorise(message)  # 3
+        if permission.service.pattern is not Pattern.ONE_WAY:
+            raise NotPermitted("rerun-not-possible")
+        parsed = self._validate(message, permission.service, ())  # 4
+        return self._record(message, permission, parsed)  # 5
 
     # 2. Identify: who sends this, and is it what they signed?
     @traced("identify")
@@ -193,6 +205,7 @@ class Intake:
                 # What a stranger names as its subject proves nothing, and would find itself in other people's searches.
                 search_keys=self._finder.keys(envelope.trace_id, message.body if message else b""),
                 details=_details(problem, message) if message else {},
+                kept=self._refused.keep(problem, message, now) if message else None,
             )
         )
 

@@ -96,6 +96,7 @@ from bus.tables import (
     quota_usage,
     refusal_details,
     refusals,
+    refused_messages,
     replayed,
     replays,
     replies,
@@ -453,6 +454,11 @@ class Ledger:
                 if item.details
             ],
         )
+        self._statements.keep_refused.many(
+            group.connection,
+            [{"id": id_, "sealed": item.kept.sealed, "until": to_micros(item.kept.until)}
+             for id_, item in known if item.kept],
+        )  # fmt: skip
         self._add_search_keys(group, [(id_, item.search_keys) for id_, item in known])
 
     def _count(self, group: _Group, works: Sequence[LedgerWork]) -> None:
@@ -971,6 +977,28 @@ class Ledger:
         """The refusal of this number, which is its place in the evidence log."""
         return next(iter(self._refusals_where(refusals.c.id == id_)), None)
 
+    def kept_refused(self, id_: int, now: datetime) -> bytes | None:
+        """The sealed message of a refusal (:mod:`bus.refused`), if it is kept and its hours are not over."""
+        kept = refused_messages
+        query = select(kept.c.sealed).where(kept.c.id == id_, kept.c.until > to_micros(now))
+        with self._store.reading() as connection:
+            sealed: bytes | None = connection.execute(query).scalar()
+        return sealed
+
+    def forget_refused(self, id_: int, also: Callable[[Connection], None]) -> None:
+        """It was taken on: it need not be kept. ``also`` is written in the same transaction."""
+
+        def change(connection: Connection) -> None:
+            connection.execute(delete(refused_messages).where(refused_messages.c.id == id_))
+            also(connection)
+
+        self._store.write(change)
+
+    def forget_refused_in_time(self, connection: Connection, now: datetime) -> int:
+        """Those whose hours are over; how many. In the caller's transaction."""
+        over = delete(refused_messages).where(refused_messages.c.until <= to_micros(now))
+        return int(connection.execute(over).rowcount)
+
     def found_by(self, key: int) -> tuple[list[ExchangeRecord], list[RefusalRecord]]:
         """Messages and refusals that this key finds (:mod:`bus.finding`): the newest :data:`MOST_FOUND_BY_KEY` of both
         together, oldest first."""
@@ -1261,6 +1289,7 @@ class _Statements:
         self.add_exchange_attachment = prepared(insert(exchange_attachments))
         self.add_refusal = prepared(insert(refusals))
         self.add_refusal_details = prepared(insert(refusal_details))
+        self.keep_refused = prepared(insert(refused_messages))
         self.add_search_key = prepared(insert(search_keys))
         #: Ends at the bell of each delivery process (:class:`bus.postgresql.Bell`); said twice in a transaction, once.
         self.ring = prepared(select(func.pg_notify(CHANNEL, ""))) if dialect.name == "postgresql" else None

@@ -99,6 +99,7 @@ class TroubleGroup:
 class Overview:
     """The first screen's figures of one moment, of the whole province."""
 
+    #: Hour since 1970, flow, outcome, how many.
     hours: tuple[tuple[int, Flow, str, int], ...]
     flows: tuple[FlowFigures, ...]
     dead: tuple[TroubleGroup, ...]
@@ -111,19 +112,31 @@ class Overview:
     more_refused: bool = False
 
 
-def overview(store: Store, now: datetime) -> Overview:
-    """Of the last 24 hours: from the beginning of the hour 23 hours ago."""
+def last_hours(store: Store, now: datetime) -> dict[Flow, int]:
+    """Of each flow of the last week the last hour in which something came, since 1970. Reads a week of figures: ask it
+    once a minute."""
+    columns = (flow_hours.c.sender, flow_hours.c.service, flow_hours.c.system)
+    first = to_micros(now) // _HOUR - DAYS_OF_FLOWS * 24
+    accepted = (flow_hours.c.hour >= first, flow_hours.c.what == "accepted")
+    query = select(*columns, func.max(flow_hours.c.hour)).where(*accepted).group_by(*columns)
+    with store.reading() as connection:
+        return {Flow(*row[:3]): row[3] for row in connection.execute(query)}
+
+
+def overview(store: Store, now: datetime, last: Mapping[Flow, int]) -> Overview:
+    """Of the last 24 hours: from the beginning of the hour 23 hours ago. ``last``: of :func:`last_hours`."""
     first = to_micros(now) // _HOUR - 23
     with store.reading() as connection:
-        hours = _hours(connection, first)
-        last = _last_hours(connection, to_micros(now) // _HOUR - DAYS_OF_FLOWS * 24)
+        hours, sums = _hours(connection, first), _sums(connection, first)
+        # What came since the week was read.
+        came = {flow: hour for hour, flow, what, _ in sorted(hours) if what == "accepted"}
         waiting, more_waiting = _waiting(connection)
         dead, more_dead = _dead(connection)
         refused, more_refused = _refused(connection, now - timedelta(hours=24))
         opened = connection.execute(select(breakers.c.system, breakers.c.opened_at)).all()
     return Overview(
         hours=hours,
-        flows=tuple(_flows(hours, last, waiting)),
+        flows=tuple(_flows(sums, {**last, **came}, waiting)),
         dead=dead,
         refused=refused,
         open_breakers={system: from_micros(at) for system, at in opened},
@@ -138,7 +151,7 @@ def by_hour(overview: Overview, now: datetime, seen: Callable[[Flow], bool]) -> 
     present = to_micros(now) // _HOUR
     sums: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for hour, flow, what, value in overview.hours:
-        if "<=" not in what and seen(flow):
+        if seen(flow):
             sums[hour][what] += value
     return [
         HourFigures(at=from_micros(hour * _HOUR), **{what: sums[hour][what] for what in _OUTCOMES})
@@ -150,16 +163,19 @@ _OUTCOMES: Final = ("accepted", "delivered", "retried", "died", "refused")
 
 
 def _hours(connection: Connection, first: int) -> tuple[tuple[int, Flow, str, int], ...]:
-    rows = connection.execute(select(flow_hours).where(flow_hours.c.hour >= first))
+    outcomes = select(flow_hours).where(flow_hours.c.hour >= first, flow_hours.c.what.in_(_OUTCOMES))
+    rows = connection.execute(outcomes)
     return tuple((row.hour, Flow(row.sender, row.service, row.system), row.what, row.value) for row in rows)
 
 
-def _last_hours(connection: Connection, first: int) -> dict[Flow, int]:
-    columns = (flow_hours.c.sender, flow_hours.c.service, flow_hours.c.system)
-    query = select(*columns, func.max(flow_hours.c.hour)).where(
-        flow_hours.c.hour >= first, flow_hours.c.what == "accepted"
-    )
-    return {Flow(*row[:3]): row[3] for row in connection.execute(query.group_by(*columns))}
+def _sums(connection: Connection, first: int) -> dict[Flow, dict[str, int]]:
+    """Of each flow, with the buckets of its latencies."""
+    columns = (flow_hours.c.sender, flow_hours.c.service, flow_hours.c.system, flow_hours.c.what)
+    query = select(*columns, func.sum(flow_hours.c.value)).where(flow_hours.c.hour >= first).group_by(*columns)
+    sums: dict[Flow, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for sender, service, system, what, value in connection.execute(query):
+        sums[Flow(sender, service, system)][what] = int(value)
+    return sums
 
 
 def _waiting(connection: Connection) -> tuple[dict[Flow, tuple[int, datetime]], bool]:
@@ -277,23 +293,20 @@ def _grouped(
 
 
 def _flows(
-    hours: Iterable[tuple[int, Flow, str, int]],
+    sums: Mapping[Flow, Mapping[str, int]],
     last: Mapping[Flow, int],
     waiting: Mapping[Flow, tuple[int, datetime]],
 ) -> Iterable[FlowFigures]:
     """In the order of trouble: what waits longest first, then what failed, then the busiest."""
-    sums: dict[Flow, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for _, flow, what, value in hours:
-        sums[flow][what] += value
     made = []
     for flow in {*sums, *last, *waiting}:
         if not flow.system:
             continue
-        of_flow, (count, oldest) = sums[flow], waiting.get(flow, (0, None))
+        of_flow, (count, oldest) = sums.get(flow, {}), waiting.get(flow, (0, None))
         made.append(
             FlowFigures(
                 flow=flow,
-                **{what: of_flow[what] for what in _OUTCOMES},
+                **{what: of_flow.get(what, 0) for what in _OUTCOMES},
                 p95_ms=p95(of_flow),
                 last_hour=from_micros(last[flow] * _HOUR) if flow in last else None,
                 waiting=count,

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from bus.refused import KeptMessage
 from registry.dossier_view import DossierFact
 from registry.model import Pattern
 from schemas.identifiers import AgencyCode, DossierCode, MessageId, ServiceCode, SystemCode
@@ -80,6 +81,8 @@ class Refusal:
     search_keys: frozenset[int] = frozenset()
     #: Of a proven sender's: ``version``, ``receivers``, ``purpose``, ``system``, ``facts``, ``errors``.
     details: Mapping[str, Any] = field(default_factory=dict)
+    #: The message itself, where a grant would mend it and the province keeps such ones.
+    kept: KeptMessage | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

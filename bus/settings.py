@@ -90,6 +90,9 @@ class Settings:
     strangers_recorded_per_second: Annotated[
         int, "refusals of unidentified callers kept as evidence, a second and process; the rest is only counted"
     ] = 20
+    refused_kept_hours: Annotated[
+        int, "how long a refused message that lacked nothing but a grant is kept, sealed, to be taken on; 0: not at all"
+    ] = 0
 
     processes: Annotated[
         str, "long flows that run here, comma-separated names of definitions (`lgsp process definitions`); empty: none"
@@ -297,7 +300,7 @@ def _check(settings: Settings) -> None:
             raise BadSetting(f"{variable_name(name)}: must be more than 0")
     for name in (
         "breaker_open_seconds", "strangers_recorded_per_second", "drain_seconds", "keep_bodies_months",
-        "keep_events_months", "work_port",
+        "keep_events_months", "refused_kept_hours", "work_port",
     ):  # fmt: skip
         if getattr(settings, name) < 0:
             raise BadSetting(f"{variable_name(name)}: must not be negative")

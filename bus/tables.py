@@ -503,6 +503,15 @@ refusal_details = Table(
     Column("details", Text, nullable=False),
 )
 
+#: Refused messages that a grant would mend, sealed, for some hours (:mod:`bus.refused`); mostly none.
+refused_messages = Table(
+    "refused_messages",
+    metadata,
+    Column("id", BigId, ForeignKey("refusals.id"), primary_key=True, autoincrement=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("until", BigInteger, nullable=False),
+)
+
 #: What the store says of itself, by name.
 store_marks = Table(
     "store_marks",

@@ -1440,6 +1440,10 @@ REASONS: dict[str, Wording] = {
         "This cannot be sent again from here: a call is repeated by its caller, and an erased body cannot be sent.",
         "Không gửi lại từ đây được: lời gọi hỏi đáp do bên gọi tự gọi lại, và nội dung đã xoá thì không gửi được nữa.",
     ),
+    "refused-not-kept": Wording(
+        "The bus does not keep this refused message (any more). Its sender has to send it again.",
+        "Trục không (còn) giữ thông điệp bị từ chối này. Bên gửi cần gửi lại.",
+    ),
     "person-exists": Wording("There is already an account {name}.", "Đã có tài khoản {name}."),
     "person-name": Wording(
         "A name has small letters a-z, digits, dots and hyphens.",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,8 +23,8 @@ from schemas.identifiers import AgencyCode, MessageId, ServiceCode
 from schemas.message import Envelope
 from schemas.moment import utc_now
 from schemas.problem import Refused
-from tests.bus_world import MINISTRY, RECEIVER, SENDER, World, delivering, key_of
-from tests.console_house import ConsoleHouse, assert_accessible, assert_fits
+from tests.bus_world import MINISTRY, RECEIVER, SENDER, World, bus_world, delivering, key_of
+from tests.console_house import ConsoleHouse, assert_accessible, assert_fits, open_console, picture_folder
 
 CITIZEN, ENTERPRISE, TRACE = "099199000001", "9900000016", "4bf92f3577b34da6a3ce929d0e0e4736"
 DOSSIER, REFERENCE = "H99.15-260423-0001", "HP-26/0423"
@@ -78,6 +80,11 @@ def state_of(world: World, message_id: MessageId) -> State:
     record = world.bus.ledger.find(message_id)
     assert record is not None
     return record.deliveries[0].state
+
+
+def rows_of(world: World, table: str) -> list[Any]:
+    with world.bus.store.reading() as connection:
+        return list(connection.execute(text(f"SELECT * FROM {table}")))  # noqa: S608 - own names
 
 
 def until(true: Any) -> None:
@@ -185,6 +192,48 @@ def test_a_refused_message_is_found_by_number_and_mended(console_house: ConsoleH
     page.click("text=Xem thông điệp")
     page.click("text=Kiểm chứng ngay")
     assert "Chứng cứ đúng" in page.inner_text("main")
+
+
+def test_a_refused_message_that_is_kept_is_taken_on(tmp_path: Path, page: Page) -> None:
+    with bus_world(tmp_path, refused_kept_hours=24) as world, open_console(world, picture_folder(tmp_path)) as house:
+        sent = refused_for_want_of_a_grant(world)
+        world.register(Grant(id="archive-expired", service=ServiceCode("dossier.archive"), grantee=SENDER))
+        house.sign_in(page)
+        look_for(page, CITIZEN)
+        assert_accessible(page)
+        page.fill("#reason", "đã gia hạn quyền")
+        page.click("text=Nhận lại và giao")
+        assert page.url.endswith(f"/console/messages/{sent.message_id}")
+        assert "Trục đã nhận thông điệp" in page.inner_text("[role=status]")
+        assert ("refusal.taken", f"message:{sent.message_id}", "đã gia hạn quyền") in actions(house)
+        assert state_of(world, sent.message_id) == State.WAITING
+        assert world.rows()["refused_messages"] == 0
+        page.click("text=Kiểm chứng ngay")
+        assert "Chứng cứ đúng" in page.inner_text(".alert")
+
+
+def test_refused_messages_are_kept_sealed_and_for_a_time(tmp_path: Path) -> None:
+    with bus_world(tmp_path, refused_kept_hours=24) as world:
+        refused_for_want_of_a_grant(world)
+        assert send(world, {"title": 7}).refused == "payload-breaks-schema"  # no grant mends that
+        (kept,) = rows_of(world, "refused_messages")
+        assert CITIZEN.encode() not in kept.sealed
+        now, ledger = utc_now(), world.bus.ledger
+        refused = ledger.refusal(kept.id)
+        assert refused is not None
+        assert ledger.kept_refused(kept.id, now) == kept.sealed
+        opened = world.bus.refused.open(refused.message_id or "", kept.sealed, now)
+        assert opened is not None
+        assert CITIZEN.encode() in opened.body
+        assert world.bus.refused.open("00000000-0000-7000-8000-000000000000", kept.sealed, now) is None
+        assert ledger.kept_refused(kept.id, now + timedelta(hours=25)) is None
+        assert world.bus.tidy_in_turn(now + timedelta(hours=25)) >= 1
+        assert world.rows()["refused_messages"] == 0
+
+
+def test_as_a_rule_no_refused_body_is_kept(console_house: ConsoleHouse) -> None:
+    refused_for_want_of_a_grant(console_house.world)
+    assert console_house.world.rows()["refused_messages"] == 0
 
 
 def test_the_box_knows_what_it_was_given(console_house: ConsoleHouse, page: Page) -> None:

@@ -33,8 +33,21 @@ def upgrade() -> None:
         ),
         sa.Column("details", sa.Text, nullable=False),
     )
+    op.create_table(
+        "refused_messages",
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+            sa.ForeignKey("refusals.id"),
+            primary_key=True,
+            autoincrement=False,
+        ),
+        sa.Column("sealed", sa.LargeBinary, nullable=False),
+        sa.Column("until", sa.BigInteger, nullable=False),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("refused_messages")
     op.drop_table("refusal_details")
     op.drop_table("search_keys")

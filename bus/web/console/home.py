@@ -13,7 +13,7 @@ from flask import request
 from werkzeug.wrappers import Response as AnyResponse
 
 from bus.assembly import Bus
-from bus.overview import Flow, HourFigures, Overview, TroubleGroup, by_hour, overview
+from bus.overview import Flow, HourFigures, Overview, TroubleGroup, by_hour, last_hours, overview
 from bus.web.console.desk import Console, Desk, Right
 from bus.web.console.names import Names
 from registry.directory import Directory
@@ -21,8 +21,8 @@ from registry.model import Stage
 from schemas.moment import utc_now
 from security.evidence.log import EvidenceDamaged, LogStanding, StampStanding
 
-#: All open pages of a process share what was read so lately.
-_KEPT: Final = timedelta(seconds=5)
+#: All open pages of a process share what was read so lately; what takes longer to read, for a minute.
+_KEPT, _KEPT_LONGER = timedelta(seconds=5), timedelta(minutes=1)
 #: What ends within this time is shown.
 _SOON: Final = timedelta(days=30)
 #: Rows of the table of flows, and groups of failures; the map and the bulk page show the others.
@@ -52,12 +52,15 @@ class _Kept:
         self._bus = bus
         self._mutex = threading.Lock()
         self._read: tuple[datetime, Overview, Evidence] | None = None
+        self._last: tuple[datetime, dict[Flow, int]] | None = None
 
     def now(self) -> tuple[datetime, Overview, Evidence]:
         now = utc_now()
         with self._mutex:
+            if self._last is None or not timedelta(0) <= now - self._last[0] < _KEPT_LONGER:
+                self._last = (now, last_hours(self._bus.store, now))
             if self._read is None or not timedelta(0) <= now - self._read[0] < _KEPT:
-                self._read = (now, overview(self._bus.store, now), _evidence(self._bus))
+                self._read = (now, overview(self._bus.store, now, self._last[1]), _evidence(self._bus))
             return self._read
 
 

@@ -2,19 +2,23 @@
 
 A refused message's body is not kept: nobody has taken it on. What is kept names the sender (if proven), whom it was
 for, the broken rules with their places, and digests by which it is found. Mended, the sender sends it again; the page
-says beforehand whether it would pass.
+says beforehand whether it would pass. Where the province keeps what lacked only a grant (:mod:`bus.refused`), it is
+taken on from here.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from urllib.parse import urlencode
 
 from flask import request
 from werkzeug.wrappers import Response as AnyResponse
 
 from bus.overview import STEPS, refusals_found
+from bus.people import note
 from bus.records import RefusalRecord
+from bus.refused import MENDED_BY_GRANT
 from bus.web.console.desk import Console, Desk, Right
 from bus.web.console.messages import StepDone
 from bus.web.console.names import Names
@@ -25,10 +29,6 @@ from schemas.identifiers import AgencyCode, MessageId, ServiceCode, SystemCode
 from schemas.message import Grade
 from schemas.moment import utc_now
 from schemas.problem import Malformed, NotFound, Problem
-
-_MENDED_BY_GRANT = frozenset(
-    {"no-grant", "grant-expired", "grant-not-yet", "purpose-not-granted", "purpose-missing", "receiver-not-granted"}
-)
 
 
 def install(console: Console) -> None:
@@ -47,9 +47,7 @@ def install(console: Console) -> None:
 
     @console.page("/refusals/<int:refusal_id>", Right.SEE)
     def refusal(desk: Desk, refusal_id: int) -> AnyResponse:
-        record = desk.bus.ledger.refusal(refusal_id)
-        if record is None or not desk.sees(record.sender):
-            raise NotFound("message-unknown")
+        record = _seen(desk, refusal_id)
         again = desk.bus.ledger.find(MessageId(record.message_id)) if record.message_id else None
         now = utc_now()
         return desk.show(
@@ -59,9 +57,33 @@ def install(console: Console) -> None:
             by_grant=_by_grant(record),
             grants=_grants(desk, record),
             verdict=would_pass(desk, record, now),
+            kept=desk.bus.ledger.kept_refused(record.id, now) is not None,
             again=again if again is not None and sees(desk, again) else None,
             n=Names(desk.directory, desk.language),
         )
+
+    @console.deed("/refusals/<int:refusal_id>/take", Right.MEND)
+    def take_refused(desk: Desk, refusal_id: int) -> AnyResponse:
+        """Take the kept message on, as if it came now: steps 3 to 5 anew, the sender's own id and signature."""
+        record, reason, now = _seen(desk, refusal_id), desk.reason(), utc_now()
+        sealed = desk.bus.ledger.kept_refused(record.id, now)
+        message = desk.bus.refused.open(record.message_id or "", sealed, now) if sealed else None
+        if message is None:
+            raise NotFound("refused-not-kept")
+        acceptance = desk.bus.intake.accept_identified(message)
+        sender = AgencyCode.unchecked(record.sender) if record.sender else None
+        event = desk.event("refusal.taken", f"message:{record.message_id}", reason, sender, refusal=record.id)
+        desk.bus.ledger.forget_refused(record.id, partial(note, event=event))
+        address = f"/console/messages/{acceptance.message.manifest.message_id}"
+        return desk.back(address, "Trục đã nhận thông điệp và đang giao.", "The bus has taken it and delivers it now.")
+
+
+def _seen(desk: Desk, refusal_id: int) -> RefusalRecord:
+    """Raises NotFound(message-unknown): what is another agency's does not exist."""
+    record = desk.bus.ledger.refusal(refusal_id)
+    if record is None or not desk.sees(record.sender):
+        raise NotFound("message-unknown")
+    return record
 
 
 def _steps(record: RefusalRecord) -> list[StepDone]:
@@ -75,7 +97,7 @@ def _steps(record: RefusalRecord) -> list[StepDone]:
 
 
 def _by_grant(record: RefusalRecord) -> bool:
-    return bool(record.sender and record.service) and record.reason in _MENDED_BY_GRANT
+    return bool(record.sender and record.service) and record.reason in MENDED_BY_GRANT
 
 
 def _grants(desk: Desk, record: RefusalRecord) -> tuple[Grant, ...]:
