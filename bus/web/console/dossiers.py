@@ -46,7 +46,7 @@ PAYMENTS: Final = {
 
 
 def install(console: Console) -> None:
-    @console.page("/dossiers/<code>", Right.SEE)
+    @console.page("/dossiers/<path:code>", Right.SEE)
     def dossier(desk: Desk, code: str) -> AnyResponse:
         ledger, now = desk.bus.ledger, utc_now()
         if len(code) > DossierCode.max_length:

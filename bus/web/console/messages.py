@@ -15,7 +15,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from bus.bundles import bundle_of, trust_of
 from bus.people import note
-from bus.records import DeliveryRecord, ExchangeRecord, State, Wanted
+from bus.records import DeliveryRecord, ExchangeRecord, FoundMessage, State, Wanted
 from bus.trace import overall_state, printable
 from bus.web.console.desk import Console, Desk, Right
 from bus.web.console.names import STATES, Names
@@ -158,7 +158,6 @@ def _seen(desk: Desk, message_id: str) -> ExchangeRecord:
 
 
 def _page(desk: Desk, record: ExchangeRecord, **more: Any) -> Response:
-    related = _related(desk, record)
     manifest = claims_of(record.manifest_jws)
     shown = manifest if more.get("opened") else {name: each for name, each in manifest.items() if name not in _PERSONAL}
     return desk.show(
@@ -170,20 +169,19 @@ def _page(desk: Desk, record: ExchangeRecord, **more: Any) -> Response:
         hidden=[name for name in _PERSONAL if name in manifest and name not in shown],
         facts=manifest,
         receipts=_receipts(record),
-        related=related[-_MOST_RELATED:],
+        related=_related(desk, record)[:_MOST_RELATED],
         may_rerun=partial(may_rerun, record),
         n=Names(desk.directory, desk.language),
         **more,
     )
 
 
-def _related(desk: Desk, record: ExchangeRecord) -> list[ExchangeRecord]:
-    """Of the same dossier, as far as this person may see them; oldest first."""
-    ledger = desk.bus.ledger
+def _related(desk: Desk, record: ExchangeRecord) -> list[FoundMessage]:
+    """The latest under the same dossier code, as far as this person may see them."""
     if record.dossier is None:
         return []
-    of_it = ledger.of_dossier(*ledger.codes_of_dossier(record.dossier))
-    return [other for other in of_it if other.id != record.id and sees(desk, other)]
+    of_it = Wanted(agency=desk.scope, dossier=record.dossier, limit=_MOST_RELATED + 1)
+    return [other for other in desk.bus.ledger.search(of_it) if other.exchange_id != record.id]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

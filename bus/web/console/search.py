@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeVar
+from urllib.parse import quote
 
 from flask import redirect, request
 from werkzeug.wrappers import Response as AnyResponse
@@ -112,7 +113,9 @@ def _by_dossier(desk: Desk, asked: str) -> _Found:
     codes = ledger.codes_of_dossier(name)
     records = [record for record in ledger.of_dossier(*codes) if sees(desk, record)]
     if records:
-        return "", [Hit(kind="dossier", address=f"/console/dossiers/{name}", title=name, at=records[-1].received_at)]
+        return "", [
+            Hit(kind="dossier", address=f"/console/dossiers/{quote(name)}", title=name, at=records[-1].received_at)
+        ]
     if code is None:
         return None
     return "", list(_hits(desk, [], ledger.refusals_of(dossier=code)))
