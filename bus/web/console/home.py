@@ -80,7 +80,7 @@ def _evidence(bus: Bus) -> Evidence:
         checkpoint = bus.log.latest_checkpoint(connection)
         try:
             holds = checkpoint is None or bus.log.root_at(connection, checkpoint.size) == checkpoint.root
-        except EvidenceDamaged:
+        except (EvidenceDamaged, ValueError):  # ValueError: fewer leaves than it was signed over
             holds = False
     return Evidence(log=standing, stamps=stamps, holds=holds)
 

@@ -23,7 +23,7 @@ from bus.web.console.search import sees
 from registry.model import Pattern
 from schemas.identifiers import AgencyCode, DossierCode, MessageId, ServiceCode
 from schemas.moment import VIETNAM, utc_now
-from schemas.problem import Malformed, NotFound, NotPermitted
+from schemas.problem import Malformed, NotFound, NotPermitted, Problem
 from security.signing import split_compact
 from security.verifier import Trust, verify_bundle
 
@@ -65,8 +65,11 @@ def install(console: Console) -> None:
     def verify_message(desk: Desk, message_id: str) -> AnyResponse:
         """By the offline verifier's own code, over the very bundle that leaves the house."""
         record = _seen(desk, message_id)
-        verdict = verify_bundle(bundle_of(desk.bus, record), Trust.read(trust_of(desk.bus)))
-        return _page(desk, record, verdict=verdict, sentences=verdict.sentences(desk.language))
+        try:
+            verdict = verify_bundle(bundle_of(desk.bus, record), Trust.read(trust_of(desk.bus)))
+        except Problem as problem:  # so broken that there is nothing to verify
+            return _page(desk, record, proof_holds=False, sentences=[problem.detail(desk.language)])
+        return _page(desk, record, proof_holds=verdict.holds, sentences=verdict.sentences(desk.language))
 
     @console.page("/messages/<message_id>/proof", Right.SEE)
     def message_proof(desk: Desk, message_id: str) -> AnyResponse:
@@ -90,12 +93,12 @@ def install(console: Console) -> None:
         """Again from a page that was loaded before: nothing is dead any more, nothing is sent twice."""
         record = _seen(desk, message_id)
         delivery = _dead_delivery(record, delivery_id)
+        address = f"/console/messages/{record.message_id}"
         reason, target = desk.reason(), f"message:{record.message_id}"
         event = desk.event("delivery.rerun", target, reason, record.sender, receiver=delivery.receiver)
         also = partial(note, event=event)
         _, moved = desk.bus.ledger.replay([delivery.id], f"console:{desk.person.name}", reason, utc_now(), also)
         desk.bus.wake.tap()
-        address = f"/console/messages/{record.message_id}"
         if not moved:
             return desk.back(address, "Thông điệp đã được gửi lại trước đó.", "It was sent again before.")
         return desk.back(address, "Đã xếp hàng gửi lại.", "It will be sent again now.")
