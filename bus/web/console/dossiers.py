@@ -108,7 +108,7 @@ def holders(events: Sequence[DossierEvent], story: DossierStory, now: datetime) 
     for event in events:
         if event.fact.holder and (not turns or turns[-1][0] != event.fact.holder):
             turns.append((event.fact.holder, event.fact.at))
-    ends = [since for _, since in turns[1:]] + [story.finished_at or now]
+    ends = [*(since for _, since in turns[1:]), story.finished_at or now][: len(turns)]
     return [
         Holding(
             holder=holder, since=since, length=max(timedelta(0), end - since),
