@@ -262,7 +262,8 @@ def test_a_hostile_call_gets_a_fault_and_leaves_nothing_but_its_refusal(world: W
     assert fault.code == hostile.code
     assert_no_marker(f"{answer.headers} {answer.body.decode()}")
     grown = {name for name, count in world.rows().items() if count != before.get(name, 0)}
-    assert {name for name in grown if not name.startswith("counter")} <= {"refusals", "evidence_leaves", "counters"}
+    kept = {"refusals", "evidence_leaves", "flow_hours", "search_keys", "refusal_details"}
+    assert {name for name in grown if not name.startswith("counter")} <= kept
     assert said(send(url, signed_envelope(world.signed())))["state"] == "accepted"  # the next good call passes
 
 
