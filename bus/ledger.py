@@ -3,8 +3,8 @@
 States of a delivery, one per receiver; every move is an UPDATE that names from and to::
 
     waiting ──claim──▶ delivering ──settle──▶ delivered
-       ▲                  │    └────settle──▶ dead ──replay──┐
-       └──again later─────┘                                  │
+       ▲                  │    └────settle──▶ dead ──replay──┐    dead ──set aside──▶ set-aside
+       └──again later─────┘                                  │         ◀──take back──
        └─────────────────────────────────────────────────────┘
 
 A delivery that is *waiting* has an outbox row that says when it is due, unless it waits for an earlier message of its
@@ -45,6 +45,7 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    true,
     update,
 )
 
@@ -670,13 +671,13 @@ class Ledger:
             select(deliveries.c.id)
             .join(exchanges)
             .join(payloads, payloads.c.exchange_id == exchanges.c.id)  # what was erased cannot be sent
-            .where(exchanges.c.message_id == message_id, deliveries.c.state == State.DEAD)
+            .where(exchanges.c.message_id == message_id, deliveries.c.state.in_(_NOT_SENT))
         ).first()
         if row is None:
             return None
         connection.execute(
             update(deliveries)
-            .where(deliveries.c.id == row.id, deliveries.c.state == State.DEAD)
+            .where(deliveries.c.id == row.id, deliveries.c.state.in_(_NOT_SENT))
             .values(
                 state=State.DELIVERING,
                 attempt=deliveries.c.attempt + 1,
@@ -822,17 +823,18 @@ class Ledger:
         """Send dead deliveries again; ``(number of the replay, deliveries moved)``. The attempts so far stay linked.
         ``also`` is written in the same transaction, if anything moved: the audit trail's event."""
 
-        def write(connection: Connection) -> tuple[int, int]:
-            number, moved = self._replay_in(connection, delivery_ids, actor, reason, now)
+        def replay(connection: Connection) -> tuple[int, int]:
+            number, moved = self.replay_in(connection, delivery_ids, actor, reason, now)
             if also is not None and moved:
                 also(connection)
-            return number, moved
+            return number, len(moved)
 
-        return self._store.write(write)
+        return self._store.write(replay)
 
-    def _replay_in(
+    def replay_in(
         self, connection: Connection, delivery_ids: Sequence[int], actor: str, reason: str, now: datetime
-    ) -> tuple[int, int]:
+    ) -> tuple[int, list[int]]:
+        """The same in a transaction of the caller's, with the deliveries that were moved."""
         self._take_turn(connection)
         dead = connection.execute(
             select(deliveries.c.id, deliveries.c.attempt, deliveries.c.system)
@@ -864,7 +866,28 @@ class Ledger:
                 )
             )
             self._put_in_outbox(connection, [_outbox_row(row.id, row.system, now) for row in dead])
-        return replay_id, len(dead)
+        return replay_id, [row.id for row in dead]
+
+    def set_aside_in(self, connection: Connection, delivery_ids: Sequence[int]) -> list[int]:
+        """Dead deliveries leave the list of what needs somebody, in a transaction of the caller's; those that were
+        moved. Their evidence, attempts and last problem stay. Who and why: :mod:`bus.bulk`."""
+        return self._move(connection, delivery_ids, State.DEAD, State.SET_ASIDE)
+
+    def take_back_in(self, connection: Connection, delivery_ids: Sequence[int]) -> list[int]:
+        """What was set aside is dead again, and may be sent again: only while its body is kept."""
+        return self._move(connection, delivery_ids, State.SET_ASIDE, State.DEAD)
+
+    def _move(self, connection: Connection, delivery_ids: Sequence[int], source: State, to: State) -> list[int]:
+        self._take_turn(connection)
+        kept = exists().where(payloads.c.exchange_id == deliveries.c.exchange_id)
+        moved = connection.execute(
+            update(deliveries)
+            .where(deliveries.c.id.in_(list(delivery_ids)), deliveries.c.state == source)
+            .where(kept if to is State.DEAD else true())
+            .values(state=to)
+            .returning(deliveries.c.id)
+        )
+        return sorted(moved.scalars())
 
     # ── telling ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -1446,6 +1469,9 @@ _ADD_ATTACHMENT = text(
 )
 
 _LEASE_RAN_OUT = {"problem": "internal-failure", "reason": "lease-ran-out", "facts": {}}
+
+#: What nothing will send any more by itself.
+_NOT_SENT = (State.DEAD.value, State.SET_ASIDE.value)
 
 _OUTCOMES = {State.DELIVERED: "delivered", State.WAITING: "retried", State.DEAD: "died"}
 

@@ -22,6 +22,13 @@ class State(StrEnum):
     DELIVERING = "delivering"
     DELIVERED = "delivered"
     DEAD = "dead"
+    #: Dead, and an administrator has decided that it is not to be sent: it left the list of what needs somebody.
+    SET_ASIDE = "set-aside"
+
+    @property
+    def told(self) -> str:
+        """What members are told: setting aside is the house's own affair."""
+        return State.DEAD.value if self is State.SET_ASIDE else self.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

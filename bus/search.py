@@ -4,6 +4,7 @@ Each question begins where the fewest rows are, and reads an index there from it
 
     dossier                       exchanges_by_dossier
     dead, delivering, waiting     deliveries_dead, deliveries_leased, the outbox and the lines of dossiers
+    set aside                     deliveries_set_aside
     agency                        exchanges_by_sender and deliveries_by_receiver, the newest of both
     service                       exchanges_of_service
     time alone, or nothing        the ids themselves, which grow with time
@@ -82,7 +83,7 @@ def _branches(wanted: Wanted, low: int, high: int) -> list[Select[Any]]:
     exchange = _of_exchanges(wanted, low, high)
     if wanted.dossier is not None:
         return [exchange.where(_party(wanted.agency))] if wanted.agency else [exchange]
-    if wanted.state in (State.DEAD, State.DELIVERING):
+    if wanted.state in (State.DEAD, State.DELIVERING, State.SET_ASIDE):
         return [_of_deliveries(wanted, low, high).where(_in(wanted.state))]
     if wanted.state is State.WAITING:
         due = _of_deliveries(wanted, low, high, outbox.c.delivery_id).join(

@@ -104,6 +104,16 @@ class Settings:
     ] = 0
     keep_events_months: Annotated[int, "the same for attempts and what messages said of dossiers; 0: for ever"] = 0
 
+    smtp_url: Annotated[
+        str,
+        "mail server for alerts: smtp://host:port (STARTTLS where it is offered) or smtps://host:port, with "
+        "user:password@ before the host if it asks; empty: no mail",
+    ] = ""
+    alert_from: Annotated[str, "address that alerts are sent from"] = ""
+    alert_hosts: Annotated[
+        str, "where webhooks of alerts may go: `host` or `host:port`, comma-separated; empty: nowhere"
+    ] = ""
+
     trace_endpoint: Annotated[
         str, "collector of traces, OTLP over HTTP, as in http://127.0.0.1:4318/v1/traces; empty: no traces"
     ] = ""
@@ -315,6 +325,7 @@ def _check(settings: Settings) -> None:
     if settings.trace_endpoint and not settings.trace_endpoint.startswith(("http://", "https://")):
         raise BadSetting("LGSP_TRACE_ENDPOINT: expected an http:// or https:// address")
     _check_timestamps(settings)
+    _check_mail(settings)
     try:
         settings.trusted_proxy_networks  # noqa: B018  # reading it is the check
     except ValueError:
@@ -336,6 +347,13 @@ def _check_timestamps(settings: Settings) -> None:
         raise BadSetting("LGSP_TIMESTAMP_AUTHORITY: expected the file with the authority's root certificates")
     if settings.timestamp_policy and not re.fullmatch(r"[0-2](\.(0|[1-9][0-9]*)){2,}", settings.timestamp_policy):
         raise BadSetting("LGSP_TIMESTAMP_POLICY: expected an object identifier, as in 1.2.3.4")
+
+
+def _check_mail(settings: Settings) -> None:
+    if settings.smtp_url and not re.fullmatch(r"smtps?://(\S+@)?[^\s/@]+/?", settings.smtp_url):
+        raise BadSetting("LGSP_SMTP_URL: expected smtp://host:port or smtps://host:port")
+    if settings.smtp_url and not re.fullmatch(r"[^\s@<>,;\"]+@[A-Za-z0-9.-]+", settings.alert_from):
+        raise BadSetting("LGSP_ALERT_FROM: expected the address that alerts are sent from")
 
 
 def _is_read_already(header: str) -> bool:

@@ -88,6 +88,8 @@ deliveries = Table(
     Index("deliveries_leased", "lease_until", sqlite_where=text("state = 'delivering'"),
           postgresql_where=text("state = 'delivering'")),
     Index("deliveries_dead", "id", sqlite_where=text("state = 'dead'"), postgresql_where=text("state = 'dead'")),
+    Index("deliveries_set_aside", "id", sqlite_where=text("state = 'set-aside'"),
+          postgresql_where=text("state = 'set-aside'")),
     Index("deliveries_in_order", "ordering_key", "system", "id",
           sqlite_where=text("ordering_key IS NOT NULL AND state IN ('waiting', 'delivering')"),
           postgresql_where=text("ordering_key IS NOT NULL AND state IN ('waiting', 'delivering')")),
@@ -511,6 +513,108 @@ refused_messages = Table(
     Column("sealed", LargeBinary, nullable=False),
     Column("until", BigInteger, nullable=False),
 )
+#: Work on many dead deliveries at once, ordered in the console and carried on by whoever delivers (:mod:`bus.bulk`).
+bulk_jobs = Table(
+    "bulk_jobs",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    #: Of the form that ordered it: sent twice, it is one order.
+    Column("form", Text, nullable=False, unique=True),
+    Column("ordered_at", BigInteger, nullable=False),
+    Column("person", Text, nullable=False),
+    #: Whose deliveries only; null: the province's.
+    Column("agency", Text),
+    #: ``replay``, ``set-aside``, ``take-back``.
+    Column("deed", Text, nullable=False),
+    #: JSON (:class:`bus.bulk.Meant`).
+    Column("meant", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("batch", Integer, nullable=False),
+    #: ``running``, ``done``, ``stopped``.
+    Column("state", Text, nullable=False),
+    #: How many there were to do when it was ordered, and how many were looked at and moved.
+    Column("expected", BigInteger, nullable=False),
+    Column("looked", BigInteger, nullable=False),
+    Column("moved", BigInteger, nullable=False),
+    #: The last delivery that was looked at.
+    Column("reached", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Index("bulk_jobs_running", "id", sqlite_where=text("state = 'running'"),
+          postgresql_where=text("state = 'running'")),
+)  # fmt: skip
+
+#: The deliveries that such work moved.
+bulk_moved = Table(
+    "bulk_moved",
+    metadata,
+    Column("job_id", BigId, ForeignKey("bulk_jobs.id"), primary_key=True, autoincrement=False),
+    Column("delivery_id", BigId, ForeignKey("deliveries.id"), primary_key=True, autoincrement=False),
+    Column("moved_at", BigInteger, nullable=False),
+    Index("bulk_moved_by_delivery", "delivery_id"),
+)
+
+#: When somebody is told (:mod:`bus.alerts`).
+alert_rules = Table(
+    "alert_rules",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("kind", Text, nullable=False),
+    #: In the unit of its kind.
+    Column("threshold", Integer, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("least", Integer, nullable=False),
+    #: Comma-separated.
+    Column("emails", Text, nullable=False),
+    Column("webhook", Text, nullable=False),
+    Column("enabled", Integer, nullable=False),
+    Column("muted_until", BigInteger),
+    Column("muted_by", Text, nullable=False),
+    Column("mute_reason", Text, nullable=False),
+)
+
+#: What rules found, from the opening to the end. One that is open for each rule and subject.
+alert_incidents = Table(
+    "alert_incidents",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("rule_id", BigId, ForeignKey("alert_rules.id"), nullable=False),
+    Column("subject", Text, nullable=False),
+    #: Whose affair it is; null: the province's.
+    Column("agency", Text),
+    Column("opened_at", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+    Column("closed_at", BigInteger),
+    Column("value", BigInteger, nullable=False),
+    #: Its opening was told; not while its rule is muted.
+    Column("told", Integer, nullable=False),
+    Index("alert_incidents_open", "rule_id", "subject", unique=True, sqlite_where=text("closed_at IS NULL"),
+          postgresql_where=text("closed_at IS NULL")),
+    Index("alert_incidents_of_agency", "agency", "id"),
+)  # fmt: skip
+
+#: Whom it was told, or is still to be.
+alert_notices = Table(
+    "alert_notices",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("incident_id", BigId, ForeignKey("alert_incidents.id"), nullable=False),
+    #: ``opened``, ``closed``.
+    Column("event", Text, nullable=False),
+    #: ``email``, ``webhook``.
+    Column("channel", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    #: The incident's value then.
+    Column("value", BigInteger, nullable=False),
+    Column("made_at", BigInteger, nullable=False),
+    #: When to try (again); null: sent, or given up.
+    Column("due_at", BigInteger),
+    Column("tries", Integer, nullable=False),
+    Column("sent_at", BigInteger),
+    Column("problem", Text),
+    Index("alert_notices_due", "due_at", sqlite_where=text("due_at IS NOT NULL"),
+          postgresql_where=text("due_at IS NOT NULL")),
+    Index("alert_notices_of_incident", "incident_id"),
+)  # fmt: skip
 
 #: What the store says of itself, by name.
 store_marks = Table(

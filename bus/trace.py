@@ -89,7 +89,8 @@ def overall_state(record: ExchangeRecord) -> str:
     states = {delivery.state for delivery in record.deliveries}
     if states == {State.DELIVERED}:
         return "delivered"
-    return "dead" if State.DEAD in states and not states & {State.WAITING, State.DELIVERING} else "accepted"
+    ended = states & {State.DEAD, State.SET_ASIDE} and not states & {State.WAITING, State.DELIVERING}
+    return "dead" if ended else "accepted"
 
 
 def timeline(record: ExchangeRecord) -> list[dict[str, Any]]:
@@ -122,7 +123,7 @@ def timeline(record: ExchangeRecord) -> list[dict[str, Any]]:
 def _delivery_document(delivery: DeliveryRecord) -> dict[str, Any]:
     return {
         "receiver": delivery.receiver,
-        "state": delivery.state.value,
+        "state": delivery.state.told,
         "attempts": delivery.attempt,
         "due_at": to_wire(delivery.due_at) if delivery.due_at else None,
         "settled_at": to_wire(delivery.settled_at) if delivery.settled_at else None,

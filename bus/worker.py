@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from bus.assembly import Bus
 from bus.broker import BrokerStanding
 from bus.broker.opened import open_broker
+from bus.bulk import BATCH_SECONDS, Bulk
 from bus.event_mover import EventMover
 from bus.logs import get_logger
 from bus.nodes import Role
@@ -19,6 +20,7 @@ from bus.records import Claim
 from bus.retention import Retention
 from bus.store import open_bell
 from bus.timestamps import Stamping
+from bus.watching import TELL_SECONDS, WATCH_SECONDS, Watch
 from schemas.moment import utc_now
 from security.evidence.checkpoint import Checkpoint
 
@@ -69,6 +71,8 @@ class Worker:
             events_months=settings.keep_events_months,
         )
         self._move = _moving(bus)
+        self._bulk = Bulk(bus.store, bus.ledger)
+        self._watch = Watch(bus)
         self._stamping = Stamping.of(bus)
         self._events = EventMover.of(bus)
         self._bell = open_bell(settings, self._broker.tap)
@@ -82,6 +86,9 @@ class Worker:
             (self._bus.settings.checkpoint_seconds, self._seal),
             (self._bus.settings.poll_seconds, self._move_processes),
             (self._bus.settings.poll_seconds, self._tell_events),
+            (BATCH_SECONDS, self._carry_on_bulk_work),
+            (WATCH_SECONDS, self._look_for_trouble),
+            (TELL_SECONDS, self._tell_of_trouble),
             (_TIDYING_SECONDS, self._tidy),
             (_RETENTION_SECONDS, self._keep_to_the_policy),
         ]
@@ -105,6 +112,7 @@ class Worker:
         self._seal_the_last()
         if self._stamping is not None:
             self._stamping.close()
+        self._watch.close()
         self._broker.close()
         self._bus.cluster.stop()
         log.info("worker.stopped")
@@ -152,6 +160,18 @@ class Worker:
     def _tell_events(self) -> None:
         while self._events.run_once() and not self._stopping.is_set():
             pass
+
+    def _carry_on_bulk_work(self) -> None:
+        moved = self._bulk.carry_on_in_turn(self._bus.nodes, self._bus.cluster.id, utc_now())
+        if moved:
+            log.info("bulk.moved", count=moved)
+            self._bus.wake.tap()
+
+    def _look_for_trouble(self) -> None:
+        self._watch.look_in_turn(utc_now())
+
+    def _tell_of_trouble(self) -> None:
+        self._watch.tell(utc_now(), self._stopping.is_set)
 
     def _tidy(self) -> None:
         self._bus.tidy_in_turn(utc_now())

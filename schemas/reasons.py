@@ -1460,4 +1460,14 @@ REASONS: dict[str, Wording] = {
         "This bus has no broker. Subscribe by message, or set LGSP_BROKER_URL.",
         "Trục này không có hàng đợi. Hãy đăng ký nhận bằng thông điệp hoặc đặt LGSP_BROKER_URL.",
     ),
+    "alert-rule-unknown": Wording("There is no such rule.", "Không có quy tắc cảnh báo này."),
+    "alert-host-not-allowed": Wording(
+        "Webhooks may not go to this address. The setting {setting} names where they may.",
+        "Không được gửi webhook tới địa chỉ này. Thiết đặt {setting} ghi những nơi được phép.",
+    ),
+    "alert-mail-missing": Wording("No mail server is set: {setting}.", "Chưa đặt máy chủ thư: {setting}."),
+    "alert-not-sent": Wording("The mail server did not take it: {said}.", "Máy chủ thư không nhận: {said}."),
+    "bulk-unknown": Wording(
+        "There is no bulk work with this number.", "Không có việc xử lý hàng loạt nào mang số này."
+    ),
 }

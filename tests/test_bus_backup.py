@@ -314,6 +314,8 @@ def test_a_backup_of_an_older_program_is_brought_up_to_date(world: World, opened
             *("subscriptions", "event_cursors"),  # of 0011
             *("people", "person_sessions", "audit_events", "flow_hours"),  # of 0012
             *("search_keys", "refusal_details", "refused_messages"),  # of 0013
+            *("bulk_jobs", "bulk_moved"),  # of 0014
+            *("alert_rules", "alert_incidents", "alert_notices"),  # of 0015
         )
         # 0006 and 0011 added these columns.
         added = {"outbox": "queued_at", "registry_events": "concerns", "dossier_events": "position"}.get(part.name)

@@ -99,7 +99,7 @@ def _settings_rows(settings: Settings) -> Iterator[tuple[str, str, str, str]]:
     """Name, value, origin, meaning. Only addresses may hold a secret."""
     for name, meaning in setting_meanings().items():
         value = str(getattr(settings, name))
-        if name in ("store_url", "broker_url", "broker_management"):
+        if name in ("store_url", "broker_url", "broker_management", "smtp_url"):
             value = without_password(value)
         yield name, value, settings.origins.get(name, "default"), meaning
 

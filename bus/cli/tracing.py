@@ -198,6 +198,8 @@ class _Story:
                 return f"under way, attempt {delivery.attempt}, until {local(delivery.lease_until)} at the latest"
             case State.WAITING:
                 return _waiting(delivery.due_at, tries)
+        if delivery.state is State.SET_ASIDE:
+            return f"dead since {local(delivery.settled_at)}, {tries}; set aside in the console"
         hint = "" if record.pattern is Pattern.REQUEST_REPLY else f"; lgsp replay {record.message_id} --because …"
         return f"dead since {local(delivery.settled_at)}, {tries}{hint}"
 

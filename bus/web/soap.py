@@ -314,7 +314,7 @@ def _delivery_state(delivery: DeliveryRecord) -> messages.DeliveryState:
     wording = REASONS.get(str(reason))
     return messages.DeliveryState(
         receiver=delivery.receiver,
-        state=delivery.state.value,
+        state=delivery.state.told,
         attempts=delivery.attempt,
         due_at=delivery.due_at,
         settled_at=delivery.settled_at,

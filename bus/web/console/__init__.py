@@ -17,7 +17,7 @@ from __future__ import annotations
 from flask import Blueprint
 
 from bus.assembly import Bus
-from bus.web.console import assets, dossiers, home, messages, refusals, search, signing_in
+from bus.web.console import alerts, assets, bulk, dossiers, home, messages, refusals, search, signing_in
 from bus.web.console.desk import Console
 
 #: The parts of the console, in the order of the menu.
@@ -29,6 +29,8 @@ PARTS = (
     messages.install,
     refusals.install,
     dossiers.install,
+    bulk.install,
+    alerts.install,
 )
 
 

@@ -26,3 +26,12 @@ document.addEventListener("keydown", function (event) {
   const box = document.getElementById("search");
   if (event.key === "/" && box && !/INPUT|TEXTAREA|SELECT/.test(document.activeElement.tagName)) { event.preventDefault(); box.focus(); }
 });
+// A button with data-copy="ID" copies what that field holds, and says so.
+document.addEventListener("click", function (event) {
+  const button = event.target.closest && event.target.closest("[data-copy]");
+  if (!button) return;
+  const field = document.getElementById(button.dataset.copy);
+  const done = function () { button.textContent = button.dataset.copied; };
+  if (navigator.clipboard) { navigator.clipboard.writeText(field.value).then(done, function () { field.select(); }); }
+  else { field.select(); document.execCommand("copy"); done(); }
+});
