@@ -483,6 +483,37 @@ flow_hours = Table(
     Column("value", BigInteger, nullable=False),
 )
 
+#: The same by Vietnam's days (counted from 1970), added up when a day is over.
+flow_days = Table(
+    "flow_days",
+    metadata,
+    Column("day", BigInteger, primary_key=True),
+    Column("sender", Text, primary_key=True),
+    Column("service", Text, primary_key=True),
+    Column("system", Text, primary_key=True),
+    Column("what", Text, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+#: What units did with their dossiers in a month (``2026-11``), by procedure; ``figures`` is JSON (bus/monthly.py).
+month_figures = Table(
+    "month_figures",
+    metadata,
+    Column("month", Text, primary_key=True),
+    #: Empty: unknown.
+    Column("unit", Text, primary_key=True),
+    Column("procedure", Text, primary_key=True),
+    Column("figures", Text, nullable=False),
+)
+
+months_made = Table(
+    "months_made",
+    metadata,
+    Column("month", Text, primary_key=True),
+    Column("made_at", BigInteger, nullable=False),
+    Column("took_ms", BigInteger, nullable=False),
+)
+
 #: What the store says of itself, by name.
 store_marks = Table(
     "store_marks",
