@@ -5,8 +5,8 @@
     python -m benchmarks.million --home /tmp/million                                  # SQLite
     python -m benchmarks.million --home /tmp/million-pg --store-url postgresql+psycopg://…
 
-Rows go into the tables in bulk, past the ledger, and are what it would have written: every message has its evidence, its
-receipts, its attempts, its part in the figures; proofs verify. ``--sign-every N``: only every Nth message is really
+Rows go into the tables in bulk, past the ledger, and are what it would have written: every message has its evidence,
+its receipts, its attempts, its part in the figures; proofs verify. ``--sign-every N``: only every Nth message is really
 signed, the others bear a signature of the same length that does not hold (signing a million costs some minutes).
 """
 
@@ -134,7 +134,7 @@ def aged(key: SigningKey, name: str) -> SigningKey:
     return key.with_certificate(certificate.public_bytes(Encoding.PEM).decode("ascii"))
 
 
-def _register(bus: Bus) -> dict[str, SigningKey]:
+def _register(bus: Bus) -> dict[AgencyCode, SigningKey]:
     agencies = [
         Agency(code=PROVINCE, name="Tỉnh Một Triệu"),
         Agency(code=PORTAL, name="Cổng Dịch vụ công"),
@@ -151,14 +151,10 @@ def _register(bus: Bus) -> dict[str, SigningKey]:
             key_id=certificate.key_id, pem=certificate.pem, thumbprint=certificate.thumbprint,
             not_before=certificate.not_before, not_after=certificate.not_after,
         )  # fmt: skip
-        entries.append(
-            System(code=system_of(agency.code), name=f"Phần mềm của {agency.name}", certificates=(held,))
-        )
+        entries.append(System(code=system_of(agency.code), name=f"Phần mềm của {agency.name}", certificates=(held,)))
     for name in SERVICES:
         code = ServiceCode(name)
-        entries.append(
-            Service(code=code, name=f"Dịch vụ {name}", version=1, owner=PROVINCE, pattern=Pattern.ONE_WAY)
-        )
+        entries.append(Service(code=code, name=f"Dịch vụ {name}", version=1, owner=PROVINCE, pattern=Pattern.ONE_WAY))
         entries += [Grant(id=f"{name}-{office}", service=code, grantee=office) for office in OFFICES]
     bus.registry.apply(plan_changes(bus.registry.load(), entries), "benchmark")
     bus.directory.refresh()
@@ -167,7 +163,7 @@ def _register(bus: Bus) -> dict[str, SigningKey]:
 
 def _timetable(count: int, now: datetime) -> list[tuple[int, int, int]]:
     """(moment in microseconds, dossier or -1, step), in order: three messages in five belong to a dossier."""
-    chance = random.Random(22)  # noqa: S311 - no secret
+    chance = random.Random(22)
     first = now - timedelta(days=DAYS)
     end = to_micros(now) - 5 * _SECOND
     rows: list[tuple[int, int, int]] = []
@@ -200,12 +196,12 @@ class _Writer:
     """Rows of all tables, written some thousands at a time."""
 
     bus: Bus
-    keys: dict[str, SigningKey]
+    keys: dict[AgencyCode, SigningKey]
     sign_every: int
     position: int = 0
     rows: dict[Table, list[tuple[Any, ...]]] = field(default_factory=lambda: defaultdict(list))
     hours: Counter[tuple[int, str, str, str, str]] = field(default_factory=Counter)
-    chance: random.Random = field(default_factory=lambda: random.Random(1))  # noqa: S311 - no secret
+    chance: random.Random = field(default_factory=lambda: random.Random(1))
     latest: int = 0
 
     def message(self, number: int, at: int, dossier: int, step: int) -> None:

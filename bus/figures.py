@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -57,6 +57,12 @@ class Counts:
             self.took[bound] = self.took.get(bound, 0) + value
         elif what in _COUNTED:
             setattr(self, what, getattr(self, what) + value)
+
+    def numbers(self) -> Iterator[tuple[str, int]]:
+        """What :meth:`add` was given."""
+        yield from ((name, value) for name in _COUNTED if (value := getattr(self, name)))
+        for bound, value in self.took.items():
+            yield f"ms <= {'+Inf' if bound == float('inf') else int(bound)}", value
 
     def __iadd__(self, other: Counts) -> Counts:
         for name in _COUNTED:
@@ -124,7 +130,7 @@ class Figures:
         """The flows that had something to do in that time, as whole hours; ``agency``: only those of its affair."""
         found: dict[tuple[str, str, str], Counts] = defaultdict(Counts)
         last: dict[tuple[str, str, str], int] = {}
-        with self._store.reading() as connection:
+        with self._store.reading(unhurried=True) as connection:
             for sender, service, system, what, value, latest in _summed(connection, since, until):
                 key = (sender, service, system)
                 if _concerns(agency, sender, system):
@@ -149,15 +155,11 @@ class Figures:
                 found[hour].add(what, int(value))
         return [Hour(begins=_begin_of(hour), counts=counts) for hour, counts in found.items()]
 
-    def days(self, since: datetime, until: datetime, agency: str | None = None) -> list[Hour]:
-        """The same of Vietnam's whole days, ``since`` and ``until`` being midnights."""
-        first, end = _day(_hour(since)), _day(_hour(until))
-        found = {day: Counts() for day in range(first, end)}
-        with self._store.reading() as connection:
-            for day, sender, system, what, value in _by_days(connection, first, end):
-                if _concerns(agency, sender, system):
-                    found[day].add(what, value)
-        return [Hour(begins=_begin_of(_first_hour(day)), counts=counts) for day, counts in found.items()]
+    def days(self, since: datetime, until: datetime) -> Iterator[tuple[datetime, str, str, str, int]]:
+        """Rows of (Vietnam's day, sender, system, what, value) between two of its midnights, however many."""
+        with self._store.reading(unhurried=True) as connection:
+            for day, sender, system, what, value in _by_days(connection, _day(_hour(since)), _day(_hour(until))):
+                yield _begin_of(_first_hour(day)), sender, system, what, value
 
     def resting(self) -> dict[str, datetime]:
         """Systems whose circuit breaker is open, and since when."""
@@ -201,18 +203,18 @@ class Figures:
                 for row in connection.execute(select(months_made).order_by(months_made.c.month.desc()))
             }
 
-    def month(self, name: str, agency: str | None = None) -> list[MonthFigures]:
-        """What was made of a month; nothing where it was not made."""
-        query = select(month_figures).where(month_figures.c.month == name)
-        if agency is not None:
-            query = query.where(month_figures.c.unit == agency)
+    def month(self, month: str, kind: str, unit: str | None = None) -> list[MonthFigures]:
+        """What was made of a month, of one unit or of all; nothing where it was not made."""
+        query = select(month_figures).where(month_figures.c.month == month, month_figures.c.kind == kind)
+        if unit is not None:
+            query = query.where(month_figures.c.unit == unit)
         with self._store.reading() as connection:
-            rows = connection.execute(query.order_by(month_figures.c.unit, month_figures.c.procedure)).all()
-        return [MonthFigures(unit=row.unit, procedure=row.procedure, numbers=json.loads(row.figures)) for row in rows]
+            rows = connection.execute(query.order_by(month_figures.c.unit, month_figures.c.name)).all()
+        return [MonthFigures(kind=kind, unit=row.unit, name=row.name, numbers=json.loads(row.figures)) for row in rows]
 
-    def keep_month(self, name: str, rows: Sequence[MonthFigures], made: MonthMade) -> None:
+    def keep_month(self, month: str, rows: Sequence[MonthFigures], made: MonthMade) -> None:
         """In place of what was made of it before."""
-        self._store.write(_keep_month, name, rows, made)
+        self._store.write(_keep_month, month, rows, made)
 
     def said_of_money_and_post(self, since: datetime, until: datetime) -> Iterable[Any]:
         """What messages of that time said of payments and parcels, in the order of acceptance: rows with ``unit``,
@@ -220,9 +222,11 @@ class Figures:
         ``exchange_id``."""
         with self._store.reading(unhurried=True) as connection:
             bounds = {
-                "low": first_since(connection, since - OUT_OF_TURN), "high": first_since(connection, until + OUT_OF_TURN),
-                "since": to_micros(since), "until": to_micros(until),
-            }  # fmt: skip
+                "low": first_since(connection, since - OUT_OF_TURN),
+                "high": first_since(connection, until + OUT_OF_TURN),
+                "since": to_micros(since),
+                "until": to_micros(until),
+            }
             yield from connection.execute(_MONEY_AND_POST, bounds, execution_options={"yield_per": 2000})
 
 
@@ -234,26 +238,26 @@ class MonthMade:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonthFigures:
-    """Of one unit's dossiers of one procedure; either may be empty, being unknown."""
+    """Some numbers of a month: ``dossiers`` of a unit's procedure, ``flows`` of an agency's service, ``days`` of an
+    agency's day (of the whole province where the unit is empty)."""
 
+    kind: str
     unit: str
-    procedure: str
+    name: str
     numbers: Mapping[str, int]
 
 
-def _keep_month(connection: Connection, name: str, rows: Sequence[MonthFigures], made: MonthMade) -> None:
-    connection.execute(delete(month_figures).where(month_figures.c.month == name))
-    connection.execute(delete(months_made).where(months_made.c.month == name))
-    if rows:
-        connection.execute(
-            insert(month_figures),
-            [
-                {"month": name, "unit": row.unit, "procedure": row.procedure, "figures": json.dumps(dict(row.numbers))}
-                for row in rows
-            ],
-        )
+def _keep_month(connection: Connection, month: str, rows: Sequence[MonthFigures], made: MonthMade) -> None:
+    connection.execute(delete(month_figures).where(month_figures.c.month == month))
+    connection.execute(delete(months_made).where(months_made.c.month == month))
+    values = [
+        {"month": month, "kind": row.kind, "unit": row.unit, "name": row.name, "figures": json.dumps(dict(row.numbers))}
+        for row in rows
+    ]
+    if values:
+        connection.execute(insert(month_figures), values)
     took = made.took // timedelta(milliseconds=1)
-    connection.execute(insert(months_made).values(month=name, made_at=to_micros(made.made_at), took_ms=took))
+    connection.execute(insert(months_made).values(month=month, made_at=to_micros(made.made_at), took_ms=took))
 
 
 def _summed(

@@ -495,14 +495,16 @@ flow_days = Table(
     Column("value", BigInteger, nullable=False),
 )
 
-#: What units did with their dossiers in a month (``2026-11``), by procedure; ``figures`` is JSON (bus/monthly.py).
+#: A month (``2026-11``) as it was added up last (bus/monthly.py); ``figures`` is a JSON object of whole numbers.
 month_figures = Table(
     "month_figures",
     metadata,
     Column("month", Text, primary_key=True),
-    #: Empty: unknown.
+    #: ``dossiers``: of a unit's procedure; ``flows``: of an agency's service; ``days``: of an agency's day.
+    Column("kind", Text, primary_key=True),
+    #: Empty: unknown; of days: the whole province.
     Column("unit", Text, primary_key=True),
-    Column("procedure", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
     Column("figures", Text, nullable=False),
 )
 

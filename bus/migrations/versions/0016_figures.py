@@ -31,8 +31,9 @@ def upgrade() -> None:
     op.create_table(
         "month_figures",
         sa.Column("month", sa.Text, primary_key=True),
+        sa.Column("kind", sa.Text, primary_key=True),
         sa.Column("unit", sa.Text, primary_key=True),
-        sa.Column("procedure", sa.Text, primary_key=True),
+        sa.Column("name", sa.Text, primary_key=True),
         sa.Column("figures", sa.Text, nullable=False),
     )
     op.create_table(
