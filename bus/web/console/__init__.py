@@ -17,11 +17,11 @@ from __future__ import annotations
 from flask import Blueprint
 
 from bus.assembly import Bus
-from bus.web.console import assets, home, signing_in
+from bus.web.console import assets, flow_map, home, signing_in, statistics
 from bus.web.console.desk import Console
 
 #: The parts of the console, in the order of the menu.
-PARTS = (assets.install, signing_in.install, home.install)
+PARTS = (assets.install, signing_in.install, home.install, flow_map.install, statistics.install)
 
 
 def console_surface(bus: Bus) -> Blueprint:
