@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -12,8 +10,6 @@ from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 from flask import Response, make_response, request
-from openpyxl import Workbook
-from openpyxl.styles import Font
 from werkzeug.wrappers import Response as AnyResponse
 
 from bus.dossiers import UnitFigures
@@ -21,12 +17,11 @@ from bus.figures import Counts, Figures, MonthFigures, MonthMade
 from bus.monthly import GOT, PARCEL, PAYMENT_STATES, SENT, added, bounds_of, counts_of, month_of, unit_figures
 from bus.web.console.desk import Console, Desk, Right
 from bus.web.console.flow_map import agency_name, service_name
+from bus.web.console.spreadsheets import Sheet, csv_of, xlsx_of
 from schemas.moment import VIETNAM, utc_now
 from schemas.problem import NotFound
 
 _MONTH: Final = re.compile(r"20[0-9]{2}-(?:0[1-9]|1[0-2])")
-#: What a spreadsheet may take for the beginning of a formula.
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 #: Bars of the chart of units; the table has all.
 _MOST_BARS: Final = 15
 _PAYMENT_WORDS: Final = {
@@ -278,15 +273,6 @@ def unit_bars(view: MonthView) -> list[tuple[Group, float]]:
 # ── tables to take away ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sheet:
-    """A table: its name in a file's name, its title, its rows with the heading first."""
-
-    name: str
-    title: str
-    rows: Sequence[Sequence[Any]]
-
-
 def sheets(desk: Desk, view: MonthView) -> list[Sheet]:
     t = desk.t
     heads = [t(vi, en) for _, vi, en in DOSSIER_COLUMNS]
@@ -347,45 +333,6 @@ def _money_rows(desk: Desk, view: MonthView) -> list[list[Any]]:
     for state, number in sorted(view.parcels.items()):
         rows.append([f"{desk.t('Bưu gửi', 'Parcels')}: {state or desk.t('chưa rõ', 'unknown')}", number, ""])
     return rows
-
-
-def plain(value: Any) -> Any:
-    """A cell that a spreadsheet shows as it is: what looks like a formula gets a quote before it."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
-
-
-def csv_of(sheet: Sheet) -> bytes:
-    """UTF-8 with a byte order mark, by which spreadsheets know it."""
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\r\n").writerows([plain(value) for value in row] for row in sheet.rows)
-    return b"\xef\xbb\xbf" + file.getvalue().encode()
-
-
-def xlsx_of(tables: Iterable[Sheet]) -> bytes:
-    """One sheet a table; texts are texts, whatever they begin with."""
-    book = Workbook()
-    book.remove(book.worksheets[0])
-    for sheet in tables:
-        page = book.create_sheet(sheet.title[:31])
-        page.freeze_panes = "A2"
-        for number, row in enumerate(sheet.rows, 1):
-            for column, value in enumerate(row, 1):
-                cell = page.cell(number, column)
-                cell.value = _written(value)
-                if isinstance(value, str):
-                    cell.data_type = "s"
-                if number == 1:
-                    cell.font = Font(bold=True)
-        for column in "AB":
-            page.column_dimensions[column].width = 32
-    file = io.BytesIO()
-    book.save(file)
-    return file.getvalue()
-
-
-def _written(value: Any) -> Any:
-    """Without what no worksheet may hold."""
-    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", "", value) if isinstance(value, str) else value
 
 
 def _download(content: bytes, name: str, kind: str) -> Response:
