@@ -50,7 +50,7 @@ def test_figures_of_flows_agree_with_the_rows(made: Bus) -> None:
     with made.store.reading() as connection:
         messages = connection.execute(select(func.count()).select_from(exchanges)).scalar()
         by_state = dict(
-            connection.execute(select(deliveries.c.state, func.count()).group_by(deliveries.c.state)).all()  # type: ignore[arg-type]
+            connection.execute(select(deliveries.c.state, func.count()).group_by(deliveries.c.state)).all()
         )
     assert sum(flow.counts.accepted for flow in flows) == messages
     assert sum(flow.counts.delivered for flow in flows) == by_state["delivered"]

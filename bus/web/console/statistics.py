@@ -18,6 +18,7 @@ from bus.monthly import GOT, PARCEL, PAYMENT_STATES, SENT, added, bounds_of, cou
 from bus.web.console.desk import Console, Desk, Right
 from bus.web.console.flow_map import agency_name, service_name
 from bus.web.console.spreadsheets import Sheet, csv_of, xlsx_of
+from bus.web.console.words import Words
 from schemas.moment import VIETNAM, utc_now
 from schemas.problem import NotFound
 
@@ -59,7 +60,9 @@ def install(console: Console) -> None:
     @console.page("/statistics/report/<month>", Right.SEE)
     def monthly_report(desk: Desk, month: str) -> AnyResponse:
         view = _view(desk, figures, month)
-        return desk.show("statistics-report.html", view=view, today=utc_now().astimezone(VIETNAM), **_words(desk))
+        return desk.show(
+            "statistics-report.html", view=view, today=utc_now().astimezone(VIETNAM), vi=Words("vi"), **_words(desk)
+        )
 
     @console.page("/statistics/<month>.csv", Right.SEE)
     def statistics_csv(desk: Desk, month: str) -> AnyResponse:
