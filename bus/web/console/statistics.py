@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 from flask import Response, make_response, request
@@ -23,6 +24,8 @@ from schemas.moment import VIETNAM, utc_now
 from schemas.problem import NotFound
 
 _MONTH: Final = re.compile(r"20[0-9]{2}-(?:0[1-9]|1[0-2])")
+#: Months and units that a process keeps ready.
+_VIEWS_KEPT: Final = 64
 #: Bars of the chart of units; the table has all.
 _MOST_BARS: Final = 15
 _PAYMENT_WORDS: Final = {
@@ -48,25 +51,25 @@ DOSSIER_COLUMNS: Final = (
 
 
 def install(console: Console) -> None:
-    figures = Figures(console.bus.store)
+    views = _Views(Figures(console.bus.store))
 
     @console.page("/statistics", Right.SEE, menu=("Thống kê", "Statistics"))
     def statistics(desk: Desk) -> AnyResponse:
-        view = _view(desk, figures, request.args.get("month") or month_of(utc_now()))
+        view = views.view(desk, request.args.get("month") or month_of(utc_now()))
         return desk.show(
             "statistics.html", view=view, **_words(desk), day_chart=day_chart(view.days), unit_bars=unit_bars(view)
         )
 
     @console.page("/statistics/report/<month>", Right.SEE)
     def monthly_report(desk: Desk, month: str) -> AnyResponse:
-        view = _view(desk, figures, month)
+        view = views.view(desk, month)
         return desk.show(
             "statistics-report.html", view=view, today=utc_now().astimezone(VIETNAM), vi=Words("vi"), **_words(desk)
         )
 
     @console.page("/statistics/<month>.csv", Right.SEE)
     def statistics_csv(desk: Desk, month: str) -> AnyResponse:
-        view = _view(desk, figures, month)
+        view = views.view(desk, month)
         table = request.args.get("table", "")
         sheet = next((sheet for sheet in sheets(desk, view) if sheet.name == table), None)
         if sheet is None:
@@ -75,7 +78,7 @@ def install(console: Console) -> None:
 
     @console.page("/statistics/<month>.xlsx", Right.SEE)
     def statistics_xlsx(desk: Desk, month: str) -> AnyResponse:
-        content = xlsx_of(sheets(desk, _view(desk, figures, month)))
+        content = xlsx_of(sheets(desk, views.view(desk, month)))
         kind = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
         return _download(content, f"thong-ke-{month}.xlsx", kind)
 
@@ -141,29 +144,42 @@ class MonthView:
         return {name[len(PARCEL) :]: value for name, value in self.total.numbers.items() if name.startswith(PARCEL)}
 
 
-def _view(desk: Desk, figures: Figures, month: str) -> MonthView:
-    if not _MONTH.fullmatch(month):
-        raise NotFound("page-unknown")
-    asked = request.args.get("unit", "")
-    unit = str(desk.scope) if desk.scope is not None else asked
-    if asked:
-        desk.must_see(asked)
-    made = figures.months()
-    dossiers = figures.month(month, "dossiers", unit or None)
-    flows = figures.month(month, "flows", unit or None)
-    return MonthView(
-        month=month,
-        unit=unit,
-        made=made.get(month),
-        months=sorted({*made, month_of(utc_now()), month}, reverse=True),
-        units=_grouped(dossiers, lambda row: row.unit),
-        procedures=_grouped(dossiers, lambda row: row.name),
-        total=_group("", dossiers),
-        agencies=_traffic(flows, lambda row: row.unit),
-        services=_traffic(flows, lambda row: row.name),
-        traffic=_sum("", flows),
-        days=_days(month, figures.month(month, "days", unit)),
-    )
+class _Views:
+    """The views that were shown last: they change only when their month is made again. Thread-safe."""
+
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
+        self._made = lru_cache(maxsize=_VIEWS_KEPT)(self._make)
+
+    def view(self, desk: Desk, month: str) -> MonthView:
+        """Raises NotFound, NotPermitted(other-agency)."""
+        if not _MONTH.fullmatch(month):
+            raise NotFound("page-unknown")
+        asked = request.args.get("unit", "")
+        if asked:
+            desk.must_see(asked)
+        today = utc_now().astimezone(VIETNAM).date()
+        months = self._figures.months()
+        names = tuple(sorted({*months, f"{today:%Y-%m}", month}, reverse=True))
+        unit = str(desk.scope) if desk.scope is not None else asked
+        return self._made(month, unit, months.get(month), names, today)
+
+    def _make(self, month: str, unit: str, made: MonthMade | None, months: tuple[str, ...], today: date) -> MonthView:
+        dossiers = self._figures.month(month, "dossiers", unit or None)
+        flows = self._figures.month(month, "flows", unit or None)
+        return MonthView(
+            month=month,
+            unit=unit,
+            made=made,
+            months=months,
+            units=_grouped(dossiers, lambda row: row.unit),
+            procedures=_grouped(dossiers, lambda row: row.name),
+            total=_group("", dossiers),
+            agencies=_traffic(flows, lambda row: row.unit),
+            services=_traffic(flows, lambda row: row.name),
+            traffic=_sum("", flows),
+            days=_days(month, self._figures.month(month, "days", unit), today),
+        )
 
 
 def _group(code: str, rows: Sequence[MonthFigures]) -> Group:
@@ -192,11 +208,11 @@ def _traffic(rows: Sequence[MonthFigures], key: Any) -> list[Traffic]:
     return sorted(found, key=lambda one: (-one.sent.accepted - one.got.accepted, one.code))
 
 
-def _days(month: str, rows: Iterable[MonthFigures]) -> list[Day]:
+def _days(month: str, rows: Iterable[MonthFigures], today: date) -> list[Day]:
     """Every day of the month up to today."""
     numbers = {row.name: row.numbers for row in rows}
     first, end = (moment.date() for moment in bounds_of(month))
-    end = min(end, utc_now().astimezone(VIETNAM).date() + timedelta(days=1))
+    end = min(end, today + timedelta(days=1))
     days = (first + timedelta(days=number) for number in range((end - first).days))
     return [
         Day(
