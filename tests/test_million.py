@@ -49,9 +49,7 @@ def test_figures_of_flows_agree_with_the_rows(made: Bus) -> None:
     flows = Figures(made.store).flows(since)
     with made.store.reading() as connection:
         messages = connection.execute(select(func.count()).select_from(exchanges)).scalar()
-        by_state = dict(
-            connection.execute(select(deliveries.c.state, func.count()).group_by(deliveries.c.state)).all()
-        )
+        by_state = dict(connection.execute(select(deliveries.c.state, func.count()).group_by(deliveries.c.state)).all())
     assert sum(flow.counts.accepted for flow in flows) == messages
     assert sum(flow.counts.delivered for flow in flows) == by_state["delivered"]
     assert sum(flow.counts.died for flow in flows) == by_state["dead"]
