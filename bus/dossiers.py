@@ -58,11 +58,12 @@ class Timeliness(StrEnum):
 class Standing:
     """Where one dossier stands; facts are added one by one. Moments are whole microseconds since 1970 (UTC)."""
 
-    __slots__ = ("_done_at", "_received_stated", "channel", "due", "finished_stated", "received", "status",
+    __slots__ = ("_done_at", "_received_stated", "channel", "due", "finished_stated", "procedure", "received", "status",
                  "status_since", "synchronised", "unit")  # fmt: skip
 
     def __init__(self) -> None:
         self.unit: str = ""
+        self.procedure: str = ""
         self.status: str | None = None
         self.status_since: int | None = None
         self.received: int | None = None
@@ -84,10 +85,13 @@ class Standing:
         finished: int | None,
         channel: str | None,
         synchronised: object,
+        procedure: str | None = None,
     ) -> None:
         """What one message says; parameters in the order of ``bus.ledger.MILESTONE_COLUMNS``."""
         if unit:
             self.unit = unit
+        if procedure:
+            self.procedure = procedure
         if received is not None:
             self.received, self._received_stated = received, True
         if status is not None:
@@ -410,6 +414,23 @@ def statistics_of(
     units = tuple(figures[code] for code in sorted(figures) if figures[code].received or figures[code].returned)
     total = sum(units, UnitFigures(unit=""))
     return Statistics(units=units, total=total, not_synchronised=tuple(missing))
+
+
+def figures_by_procedure(
+    rows: Iterable[tuple[Any, ...]], since: datetime, until: datetime, now: datetime
+) -> dict[tuple[str, str], UnitFigures]:
+    """The same figures by unit and procedure, either empty where nobody said it."""
+    start, end, present = to_micros(since), to_micros(until), to_micros(now)
+    figures: dict[tuple[str, str], UnitFigures] = {}
+    for _, said in groupby(rows, itemgetter(0)):
+        standing = Standing()
+        for row in said:
+            standing.add(*row[1:])
+        key = (standing.unit, standing.procedure)
+        if key not in figures:
+            figures[key] = UnitFigures(unit=standing.unit)
+        figures[key].count(standing, start, end, present)
+    return figures
 
 
 def status_name(code: str | None) -> str:

@@ -1208,6 +1208,7 @@ MOST_FOUND_BY_KEY = 50
 #: The columns of :meth:`Ledger.milestones`; moments in whole microseconds.
 MILESTONE_COLUMNS = (
     "dossier", "unit", "at", "status", "received", "due", "finished", "channel", "synchronised",
+    "procedure",
 )  # fmt: skip
 
 #: Conditions in the words of the partial indexes, so that they serve. An alias is counted under the dossier's code.
@@ -1229,7 +1230,7 @@ _MILESTONES = text(
         CASE WHEN said.synchronises = 1 AND EXISTS (
             SELECT 1 FROM deliveries
             WHERE deliveries.exchange_id = said.exchange_id AND deliveries.state = 'delivered'
-        ) THEN 1 ELSE 0 END
+        ) THEN 1 ELSE 0 END, said.procedure
     FROM names JOIN dossier_events AS said ON said.dossier = names.name
     ORDER BY names.root, said.exchange_id, said.number
     """

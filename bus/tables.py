@@ -615,6 +615,38 @@ alert_notices = Table(
           postgresql_where=text("due_at IS NOT NULL")),
     Index("alert_notices_of_incident", "incident_id"),
 )  # fmt: skip
+#: The same by Vietnam's days (counted from 1970), added up when a day is over.
+flow_days = Table(
+    "flow_days",
+    metadata,
+    Column("day", BigInteger, primary_key=True),
+    Column("sender", Text, primary_key=True),
+    Column("service", Text, primary_key=True),
+    Column("system", Text, primary_key=True),
+    Column("what", Text, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+#: A month (``2026-11``) as it was added up last (bus/monthly.py); ``figures`` is a JSON object of whole numbers.
+month_figures = Table(
+    "month_figures",
+    metadata,
+    Column("month", Text, primary_key=True),
+    #: ``dossiers``: of a unit's procedure; ``flows``: of an agency's service; ``days``: of an agency's day.
+    Column("kind", Text, primary_key=True),
+    #: Empty: unknown; of days: the whole province.
+    Column("unit", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("figures", Text, nullable=False),
+)
+
+months_made = Table(
+    "months_made",
+    metadata,
+    Column("month", Text, primary_key=True),
+    Column("made_at", BigInteger, nullable=False),
+    Column("took_ms", BigInteger, nullable=False),
+)
 
 #: What the store says of itself, by name.
 store_marks = Table(

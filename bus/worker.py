@@ -14,6 +14,7 @@ from bus.broker.opened import open_broker
 from bus.bulk import BATCH_SECONDS, Bulk
 from bus.event_mover import EventMover
 from bus.logs import get_logger
+from bus.monthly import MonthKeeper
 from bus.nodes import Role
 from bus.outbox import Relay
 from bus.records import Claim
@@ -30,6 +31,8 @@ log = get_logger()
 _HOUSEKEEPING_SECONDS = 1.0
 #: How often a process asks whether it is its turn to tidy up.
 _TIDYING_SECONDS = 20.0
+#: How often days and months that are due are added up.
+_FIGURES_SECONDS = 20.0
 #: How often room is made for what comes and what is too old is erased.
 _RETENTION_SECONDS = 60.0
 
@@ -70,6 +73,7 @@ class Worker:
             bodies_months=settings.keep_bodies_months,
             events_months=settings.keep_events_months,
         )
+        self._figures = MonthKeeper(bus)
         self._move = _moving(bus)
         self._bulk = Bulk(bus.store, bus.ledger)
         self._watch = Watch(bus)
@@ -91,6 +95,7 @@ class Worker:
             (TELL_SECONDS, self._tell_of_trouble),
             (_TIDYING_SECONDS, self._tidy),
             (_RETENTION_SECONDS, self._keep_to_the_policy),
+            (_FIGURES_SECONDS, self._add_up),
         ]
         if self._stamping is not None:
             duties.append((self._bus.settings.timestamp_seconds, self._stamp))
@@ -181,6 +186,11 @@ class Worker:
         self._retention.make_room(now)
         for table, count in self._retention.erase(now).items():
             log.info("retention.erased", table=table, count=count)
+
+    def _add_up(self) -> None:
+        month = self._figures.run_once(utc_now())
+        if month is not None:
+            log.info("figures.made", month=month)
 
     def _seal(self) -> None:
         self._sealed(self._bus.seal_in_turn(utc_now()))

@@ -316,6 +316,7 @@ def test_a_backup_of_an_older_program_is_brought_up_to_date(world: World, opened
             *("search_keys", "refusal_details", "refused_messages"),  # of 0013
             *("bulk_jobs", "bulk_moved"),  # of 0014
             *("alert_rules", "alert_incidents", "alert_notices"),  # of 0015
+            *("flow_days", "month_figures", "months_made"),  # of 0016
         )
         # 0006 and 0011 added these columns.
         added = {"outbox": "queued_at", "registry_events": "concerns", "dossier_events": "position"}.get(part.name)

@@ -183,7 +183,14 @@ def dossier_rows(
     said = {"channel": "1", "synchronised": 1} | facts
     moments = [("2", start), ("4", start + timedelta(minutes=5))]
     moments += [("9", end), ("10", end + timedelta(days=2))] if end else []
-    values = {"dossier": code, "unit": unit, "received": None, "finished": None, "due": due and to_micros(due)}
+    values = {
+        "dossier": code,
+        "unit": unit,
+        "received": None,
+        "finished": None,
+        "procedure": None,
+        "due": due and to_micros(due),
+    }
     return [
         tuple((values | said | {"status": status, "at": to_micros(moment)})[name] for name in MILESTONE_COLUMNS)
         for status, moment in moments

@@ -17,7 +17,19 @@ from __future__ import annotations
 from flask import Blueprint
 
 from bus.assembly import Bus
-from bus.web.console import alerts, assets, bulk, dossiers, home, messages, refusals, search, signing_in
+from bus.web.console import (
+    alerts,
+    assets,
+    bulk,
+    dossiers,
+    flow_map,
+    home,
+    messages,
+    refusals,
+    search,
+    signing_in,
+    statistics,
+)
 from bus.web.console.desk import Console
 
 #: The parts of the console, in the order of the menu.
@@ -29,8 +41,10 @@ PARTS = (
     messages.install,
     refusals.install,
     dossiers.install,
+    flow_map.install,
     bulk.install,
     alerts.install,
+    statistics.install,
 )
 
 
