@@ -312,6 +312,8 @@ def test_a_backup_of_an_older_program_is_brought_up_to_date(world: World, opened
             *("nodes", "breakers", "duties", "used_proofs", "store_marks"),  # of 0007
             "evidence_timestamps",  # of 0010
             *("subscriptions", "event_cursors"),  # of 0011
+            *("people", "person_sessions", "audit_events", "flow_hours"),  # of 0012
+            *("access_requests", "registry_drafts"),  # of 0017
         )
         # 0006 and 0011 added these columns.
         added = {"outbox": "queued_at", "registry_events": "concerns", "dossier_events": "position"}.get(part.name)

@@ -17,11 +17,33 @@ from __future__ import annotations
 from flask import Blueprint
 
 from bus.assembly import Bus
-from bus.web.console import assets, home, signing_in
+from bus.web.console import (
+    access_pages,
+    assets,
+    audit_pages,
+    home,
+    key_pages,
+    openid,
+    people_pages,
+    registering,
+    registry_pages,
+    signing_in,
+)
 from bus.web.console.desk import Console
 
 #: The parts of the console, in the order of the menu.
-PARTS = (assets.install, signing_in.install, home.install)
+PARTS = (
+    assets.install,
+    signing_in.install,
+    openid.install,
+    home.install,
+    registry_pages.install,
+    registering.install,
+    access_pages.install,
+    key_pages.install,
+    people_pages.install,
+    audit_pages.install,
+)
 
 
 def console_surface(bus: Bus) -> Blueprint:
