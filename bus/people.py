@@ -161,8 +161,9 @@ class People:
             row = connection.execute(select(people).where(people.c.name == name)).first()
         return None if row is None else _person(row)
 
-    def all(self, agency: AgencyCode | None = None) -> list[Person]:
-        query = select(people).order_by(people.c.name)
+    def all(self, agency: AgencyCode | None = None, *, after: str = "", limit: int | None = None) -> list[Person]:
+        """In order of names; of one agency, or everybody."""
+        query = select(people).where(people.c.name > after).order_by(people.c.name).limit(limit)
         if agency is not None:
             query = query.where(people.c.agency == agency)
         with self._store.reading() as connection:
@@ -233,13 +234,31 @@ class People:
             raise SignInFailed
         return self._store.write(self._begin, row, period, now)
 
-    def sign_in_as(self, subject: str, now: datetime) -> tuple[str, OpenSession]:
-        """For one whom an identity provider has sent (``issuer subject``). Raises SignInFailed."""
+    def sign_in_as(
+        self, subject: str, now: datetime, roles: Collection[PersonRole] | None = None
+    ) -> tuple[str, OpenSession]:
+        """For one whom an identity provider has sent (``issuer subject``); with ``roles`` it decides them, and who has
+        none there has none here. Raises SignInFailed."""
         with self._store.reading() as connection:
             row = connection.execute(select(people).where(people.c.subject == subject)).first()
-        if row is None or row.disabled_at is not None:
+        if row is None or row.disabled_at is not None or (roles is not None and not roles):
             raise SignInFailed
-        return self._store.write(self._begin, row, row.totp_used, now)
+        return self._store.write(self._begin_as, row, roles, now)
+
+    def _begin_as(
+        self, connection: Connection, row: Row[Any], roles: Collection[PersonRole] | None, now: datetime
+    ) -> tuple[str, OpenSession]:
+        named = row.roles if roles is None else ",".join(sorted(roles))
+        if named != row.roles:
+            connection.execute(update(people).where(people.c.name == row.name).values(roles=named))
+            event = AuditEvent(
+                at=now, person="openid", action="person.changed", target=f"person:{row.name}",
+                agency=AgencyCode.unchecked(row.agency) if row.agency else None,
+                facts={"roles": named, "before": row.roles},
+            )  # fmt: skip
+            note(connection, event)
+            row = connection.execute(select(people).where(people.c.name == row.name)).one()
+        return self._begin(connection, row, row.totp_used, now)
 
     def _note_failure(self, connection: Connection, name: str, now: datetime) -> None:
         connection.execute(update(people).where(people.c.name == name).values(failures=people.c.failures + 1))
@@ -311,6 +330,7 @@ class People:
         self,
         *,
         person: str | None = None,
+        action: str | None = None,
         target: str | None = None,
         agency: AgencyCode | None = None,
         before: int | None = None,
@@ -318,7 +338,7 @@ class People:
     ) -> Sequence[AuditEvent]:
         """Newest first. ``agency``: only what was its affair."""
         query = select(audit_events).order_by(audit_events.c.id.desc()).limit(limit)
-        for column, value in (("person", person), ("target", target), ("agency", agency)):
+        for column, value in (("person", person), ("action", action), ("target", target), ("agency", agency)):
             if value is not None:
                 query = query.where(audit_events.c[column] == value)
         if before is not None:

@@ -11,11 +11,14 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
+
+#: The values of :class:`bus.people.PersonRole`; settings are read before anything of the store is.
+PERSON_ROLES = ("observer", "operator", "registrar", "security-officer", "auditor")
 
 
 class BadSetting(ValueError):
@@ -119,6 +122,20 @@ class Settings:
     ] = ""
     trace_share: Annotated[float, "share of all traces that is kept, 0 to 1"] = 1.0
     log_level: Annotated[str, "debug, info, warning or error"] = "info"
+    console_url: Annotated[
+        str, "address under which administrators reach the console, as their browsers write it; empty: LGSP_PUBLIC_URL"
+    ] = ""
+    oidc_issuer: Annotated[
+        str, "identity provider whose people sign in to the console (OpenID Connect): its issuer address; empty: none"
+    ] = ""
+    oidc_client_id: Annotated[str, "what the console is called there"] = ""
+    oidc_client_secret: Annotated[str, "the console's secret there"] = ""
+    oidc_role_claim: Annotated[
+        str, "claim that names somebody's groups, as in `realm_access.roles`; empty: roles are given in the console"
+    ] = ""
+    oidc_roles: Annotated[
+        str, "what a group is here: `group=role,group=role`, roles as `lgsp people add --role` has them"
+    ] = ""
     system: Annotated[str, "the bus as a member of its own registry: `<agency>/<name>`"] = "H99/lgsp-bus"
     log_origin: Annotated[str, "name of the evidence log in its checkpoints"] = "lgsp-bus.invalid/evidence"
     #: Where each value came from: ``default``, ``file`` or the variable's name. Printed by ``lgsp doctor``.
@@ -176,6 +193,17 @@ class Settings:
     @property
     def timestamp_urls(self) -> tuple[str, ...]:
         return tuple(url.strip() for url in self.timestamp_url.split(",") if url.strip())
+
+    @property
+    def oidc_group_roles(self) -> dict[str, frozenset[str]]:
+        """Group at the identity provider → roles here. Raises ValueError."""
+        found: dict[str, frozenset[str]] = {}
+        for part in filter(None, (part.strip() for part in self.oidc_roles.split(","))):
+            group, equals, role = part.rpartition("=")
+            if not equals or not group.strip() or role.strip() not in PERSON_ROLES:
+                raise ValueError(part)
+            found[group.strip()] = found.get(group.strip(), frozenset()) | {role.strip()}
+        return found
 
     @property
     def trusted_proxy_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
@@ -255,6 +283,21 @@ def setting_meanings() -> dict[str, str]:
     return {f.name: hints[f.name].__metadata__[0] for f in fields(Settings) if f.name != "origins"}
 
 
+def shown_settings(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Name and value of each setting as they may be shown: addresses without passwords, no secrets."""
+    for name in setting_meanings():
+        value = str(getattr(settings, name))
+        if name.endswith(("_secret", "_password")):
+            value = "***" if value else ""
+        yield name, without_password(value) if "//" in value else value
+
+
+def without_password(url: str) -> str:
+    """The address of a store or broker as it may be shown."""
+    url = re.sub(r"(//[^/@:]*):[^/@]*@", r"\1:***@", url)
+    return re.sub(r"(?i)((?:password|passfile|sslpassword)=)[^&]*", r"\1***", url)
+
+
 def child_environment(settings: Settings) -> dict[str, str]:
     """The environment for a process of ours started by this one: what we got, and what the command line changed."""
     said = settings.to_environment()
@@ -326,6 +369,7 @@ def _check(settings: Settings) -> None:
         raise BadSetting("LGSP_TRACE_ENDPOINT: expected an http:// or https:// address")
     _check_timestamps(settings)
     _check_mail(settings)
+    _check_openid(settings)
     try:
         settings.trusted_proxy_networks  # noqa: B018  # reading it is the check
     except ValueError:
@@ -354,6 +398,20 @@ def _check_mail(settings: Settings) -> None:
         raise BadSetting("LGSP_SMTP_URL: expected smtp://host:port or smtps://host:port")
     if settings.smtp_url and not re.fullmatch(r"[^\s@<>,;\"]+@[A-Za-z0-9.-]+", settings.alert_from):
         raise BadSetting("LGSP_ALERT_FROM: expected the address that alerts are sent from")
+
+
+def _check_openid(settings: Settings) -> None:
+    for name in ("oidc_issuer", "console_url"):
+        if getattr(settings, name) and not re.fullmatch(r"https?://[^\s?#]+", getattr(settings, name)):
+            raise BadSetting(f"{variable_name(name)}: expected an http:// or https:// address")
+    if settings.oidc_issuer and not (settings.oidc_client_id and settings.oidc_client_secret):
+        raise BadSetting("LGSP_OIDC_ISSUER: needs LGSP_OIDC_CLIENT_ID and LGSP_OIDC_CLIENT_SECRET beside it")
+    try:
+        groups = settings.oidc_group_roles
+    except ValueError:
+        raise BadSetting(f"LGSP_OIDC_ROLES: expected group=role,…; roles are {', '.join(PERSON_ROLES)}") from None
+    if settings.oidc_role_claim and not groups:
+        raise BadSetting("LGSP_OIDC_ROLE_CLAIM: needs LGSP_OIDC_ROLES beside it")
 
 
 def _is_read_already(header: str) -> bool:

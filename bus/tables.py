@@ -468,6 +468,8 @@ audit_events = Table(
     Column("facts", Text, nullable=False),
     Index("audit_events_of_target", "target", "id"),
     Index("audit_events_of_person", "person", "id"),
+    Index("audit_events_of_agency", "agency", "id"),
+    Index("audit_events_of_action", "action", "id"),
 )
 
 #: Figures of each flow (sender, service, receiving system) by the hour, added up in the ledger's own transactions.
@@ -513,6 +515,7 @@ refused_messages = Table(
     Column("sealed", LargeBinary, nullable=False),
     Column("until", BigInteger, nullable=False),
 )
+
 #: Work on many dead deliveries at once, ordered in the console and carried on by whoever delivers (:mod:`bus.bulk`).
 bulk_jobs = Table(
     "bulk_jobs",
@@ -615,6 +618,7 @@ alert_notices = Table(
           postgresql_where=text("due_at IS NOT NULL")),
     Index("alert_notices_of_incident", "incident_id"),
 )  # fmt: skip
+
 #: The same by Vietnam's days (counted from 1970), added up when a day is over.
 flow_days = Table(
     "flow_days",
@@ -646,6 +650,46 @@ months_made = Table(
     Column("month", Text, primary_key=True),
     Column("made_at", BigInteger, nullable=False),
     Column("took_ms", BigInteger, nullable=False),
+)
+
+#: What agencies ask for: the right to use a service.
+access_requests = Table(
+    "access_requests",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("service", Text, nullable=False),
+    #: Who answers for the service, as it was when somebody asked.
+    Column("owner", Text, nullable=False),
+    Column("agency", Text, nullable=False),
+    #: JSON: purposes, receivers, legal basis, until when, quota.
+    Column("wish", Text, nullable=False),
+    Column("asked_at", BigInteger, nullable=False),
+    #: ``person:…`` or ``system:…``.
+    Column("asked_by", Text, nullable=False),
+    #: :class:`bus.access_requests.RequestState`.
+    Column("state", Text, nullable=False),
+    Column("decided_at", BigInteger),
+    Column("decided_by", Text),
+    Column("reason", Text, nullable=False),
+    Column("grant_id", Text),
+    Index("access_requests_by_state", "state", "id"),
+    Index("access_requests_by_agency", "agency", "id"),
+    Index("access_requests_by_owner", "owner", "id"),
+)
+
+#: Changes of the registry that somebody looks at before applying them.
+registry_drafts = Table(
+    "registry_drafts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("person", Text, nullable=False),
+    Column("made_at", BigInteger, nullable=False),
+    #: Where it came from, in words; the manifests; what to know about them (JSON); the page to go back to.
+    Column("origin", Text, nullable=False),
+    Column("manifest", Text, nullable=False),
+    Column("notes", Text, nullable=False),
+    Column("back", Text, nullable=False),
+    Index("registry_drafts_of_person", "person", "made_at"),
 )
 
 #: What the store says of itself, by name.

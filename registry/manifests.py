@@ -180,8 +180,8 @@ def difference_lines(changes: Changes) -> Iterator[str]:
         if step.action is Action.CHANGE:
             for difference in step.differences():
                 before, after = (
-                    _shown(difference.pointer, difference.before),
-                    _shown(difference.pointer, difference.after),
+                    shown_fact(difference.pointer, difference.before),
+                    shown_fact(difference.pointer, difference.after),
                 )
                 yield f"    {difference.pointer}: {before} → {after}"
     count = {action: sum(step.action is action for step in changes.steps) for action in Action}
@@ -419,7 +419,8 @@ def _without_defaults(value: Any) -> Any:
             return plain(value)
 
 
-def _shown(pointer: str, value: Any) -> str:
+def shown_fact(pointer: str, value: Any) -> str:
+    """A fact in one line; a long text by the start of its SHA-256, a secret's hash not at all."""
     if value is None:
         return "(none)"
     if pointer == "/client_secret_hash":

@@ -9,7 +9,7 @@ checked against, which says more than a foreign key can.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -259,8 +259,8 @@ class RegistryStore:
                     break
         return Directory(entries, revision=before, sandbox_open=sandbox_open, earlier=earlier)
 
-    def apply(self, changes: Changes, actor: str) -> int:
-        """Make checked changes, all or none, and return the new revision.
+    def apply(self, changes: Changes, actor: str, also: Callable[[Connection], object] | None = None) -> int:
+        """Make checked changes, all or none, and return the new revision. ``also`` writes in the same transaction.
 
         Idempotent in effect: changes planned once and applied twice raise RegistryChanged the second time, and a new
         plan of the same manifests is empty. ``actor``: who is answerable, as written to the audit trail.
@@ -274,6 +274,8 @@ class RegistryStore:
             connection.execute(
                 insert(registry_events), [_event_row(connection, step, actor, revision) for step in changes.steps]
             )
+            if also is not None:
+                also(connection)
         return revision
 
     def events(self, *, subject: str = "", limit: int = 100) -> list[Mapping[str, Any]]:

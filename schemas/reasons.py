@@ -1470,4 +1470,93 @@ REASONS: dict[str, Wording] = {
     "bulk-unknown": Wording(
         "There is no bulk work with this number.", "Không có việc xử lý hàng loạt nào mang số này."
     ),
+    "registry-not-yours": Wording(
+        "Some of these changes are not for your account to make; each is named.",
+        "Một số thay đổi không thuộc quyền của tài khoản này; từng thay đổi được nêu bên dưới.",
+    ),
+    "registry-draft-gone": Wording(
+        "This draft is not there: it was applied, is older than a day, or is somebody else's.",
+        "Không có bản nháp này: đã được áp dụng, đã quá một ngày, hoặc là của người khác.",
+    ),
+    "sunset-missing": Wording(
+        "Say until when the old version can still be used.",
+        "Hãy ghi ngày ngừng phiên bản cũ.",
+    ),
+    "grant-of-another": Wording(
+        "Service and agency of a grant stay as they are. Withdraw it and give a new one.",
+        "Không đổi được dịch vụ và cơ quan của quyền đã cấp. Hãy thu hồi và cấp quyền mới.",
+    ),
+    "upload-name": Wording(
+        "Files need different names of letters a-z, digits, dots and hyphens; 50 at most.",
+        "Tên tệp phải khác nhau, chỉ gồm chữ không dấu, chữ số, dấu chấm và gạch nối; tối đa 50 tệp.",
+    ),
+    "upload-missing": Wording("Choose a file first.", "Hãy chọn tệp trước."),
+    "import-nothing": Wording(
+        "Nothing could be drafted from this description; the reasons are named.",
+        "Không lập được dịch vụ nào từ bản mô tả này; lý do được nêu bên dưới.",
+    ),
+    "certificate-over": Wording(
+        "This certificate has ended. Ask for a new one.",
+        "Chứng thư này đã hết hạn. Hãy xin chứng thư mới.",
+    ),
+    "person-self": Wording(
+        "Nobody changes their own account here. Ask another security officer.",
+        "Không ai tự thay đổi tài khoản của mình ở đây. Hãy nhờ cán bộ an toàn thông tin khác.",
+    ),
+    "person-elsewhere": Wording(
+        "This person signs in elsewhere and has no password here.",
+        "Người này đăng nhập qua hệ thống khác, không có mật khẩu ở đây.",
+    ),
+    "openid-refused": Wording(
+        "The sign-in at the identity provider does not hold. Begin again.",
+        "Lần đăng nhập qua hệ thống định danh không hợp lệ. Hãy đăng nhập lại.",
+    ),
+    "openid-unreachable": Wording(
+        "The identity provider cannot be reached. Try again, or sign in with an account of this bus.",
+        "Không kết nối được hệ thống định danh. Hãy thử lại hoặc dùng tài khoản của trục.",
+    ),
+    "access-request-service": Wording(
+        "No such data service is open to be asked for.",
+        "Không có dịch vụ dữ liệu này để đề nghị truy cập.",
+    ),
+    "access-request-agency": Wording(
+        "An agency that is named is not a member of this bus.",
+        "Cơ quan được nêu không phải thành viên của trục.",
+    ),
+    "access-request-purpose": Wording(
+        "Name at least one purpose, each once and at most 100 characters long.",
+        "Hãy nêu ít nhất một mục đích, không trùng nhau, mỗi mục đích tối đa 100 ký tự.",
+    ),
+    "access-request-basis": Wording(
+        "Name the legal basis, in 5 to 1000 characters.",
+        "Hãy nêu căn cứ pháp lý, từ 5 đến 1000 ký tự.",
+    ),
+    "access-request-expiry": Wording(
+        "Name a day in the future, at most five years from now.",
+        "Hãy chọn ngày hết hạn trong tương lai, không quá năm năm.",
+    ),
+    "access-request-quota": Wording(
+        "A quota is a whole number, 0 for no limit.",
+        "Hạn mức là số nguyên, 0 là không giới hạn.",
+    ),
+    "access-request-waiting": Wording(
+        "Your agency has asked for this service already and waits for the answer.",
+        "Cơ quan đã đề nghị dịch vụ này và đang chờ trả lời.",
+    ),
+    "access-request-decided": Wording(
+        "This request has been decided meanwhile.",
+        "Đề nghị này vừa được giải quyết.",
+    ),
+    "access-request-unknown": Wording(
+        "There is no such request, or it is not your agency's.",
+        "Không có đề nghị này, hoặc không thuộc cơ quan bạn.",
+    ),
+    "access-request-not-yours": Wording(
+        "Only the owner of the service or the province decides on this request.",
+        "Chỉ cơ quan quản lý dịch vụ hoặc tỉnh được giải quyết đề nghị này.",
+    ),
+    "access-request-unreadable": Wording(
+        "The request is no JSON object of the described form: see errors.",
+        "Đề nghị không phải đối tượng JSON đúng mẫu: xem danh sách lỗi.",
+    ),
 }

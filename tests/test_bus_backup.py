@@ -317,6 +317,7 @@ def test_a_backup_of_an_older_program_is_brought_up_to_date(world: World, opened
             *("bulk_jobs", "bulk_moved"),  # of 0014
             *("alert_rules", "alert_incidents", "alert_notices"),  # of 0015
             *("flow_days", "month_figures", "months_made"),  # of 0016
+            *("access_requests", "registry_drafts"),  # of 0017
         )
         # 0006 and 0011 added these columns.
         added = {"outbox": "queued_at", "registry_events": "concerns", "dossier_events": "position"}.get(part.name)

@@ -8,7 +8,6 @@ or wrongly used; nobody needs to read a stack trace, ``--debug`` shows it to tho
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from typing import Any, NoReturn
 
 import click
 
-from bus.settings import BadSetting, Settings, child_environment, load_settings, user_language
+from bus.settings import BadSetting, Settings, child_environment, load_settings, user_language, without_password
 from schemas.problem import InternalFailure, Language, Problem, Refused
 
 #: Exit code when the machine or the other side did not do its part.
@@ -269,12 +268,6 @@ def _must_have_keys(settings: Settings) -> None:
         raise InternalFailure("restore-incomplete")
     if not _has_keys(settings):
         fail(f"There is no bus in {settings.home} yet. Run `lgsp init` first, or name its folder with --home.")
-
-
-def without_password(url: str) -> str:
-    """The address of a store or broker as it may be shown."""
-    url = re.sub(r"(//[^/@:]*):[^/@]*@", r"\1:***@", url)
-    return re.sub(r"(?i)((?:password|passfile|sslpassword)=)[^&]*", r"\1***", url)
 
 
 def _explain(error: Exception, session: Session) -> NoReturn:

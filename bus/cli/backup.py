@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bus.cli import FAILED, REFUSED, Session, fail, without_password
+from bus.cli import FAILED, REFUSED, Session, fail
 from bus.cli.keys import read_password
 from bus.cli.proving import in_words_of_witness
 from bus.cli.terminal import local, print_json, printable, session_of, span
+from bus.settings import without_password
 from schemas.moment import from_wire, to_wire
 from schemas.problem import Language
 

@@ -119,9 +119,14 @@ def _short(path: Path) -> str:
 
 
 def _stay(province: Province, console: Console) -> None:
+    from bus.demo.province import ADMINISTRATOR
+    from bus.demo.story import MOTHER
+
     console.print(f"\nBus      {province.bus_url}     API pages: {province.bus_url}/docs")
     console.print(f"Sandbox  {province.sandbox_url}/_sandbox")
     console.print(f"Keys     {province.members_folder}")
+    console.print(f"Console  {province.bus_url}/console/     {ADMINISTRATOR}, {province.password}", highlight=False)
+    console.print(f"         Look for the mother's number {MOTHER}: one message of hers was refused.", highlight=False)
     console.print("Ctrl-C ends everything.")
     try:
         while True:

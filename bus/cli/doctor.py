@@ -20,9 +20,9 @@ from urllib.parse import urlsplit
 import click
 from rich.table import Table
 
-from bus.cli import FAILED, Session, without_password
+from bus.cli import FAILED, Session
 from bus.cli.terminal import console, local, print_json, session_of, span
-from bus.settings import Settings, setting_meanings
+from bus.settings import Settings, setting_meanings, shown_settings
 from schemas.moment import utc_now
 
 if TYPE_CHECKING:
@@ -96,12 +96,10 @@ def doctor(context: click.Context, full: bool, as_json: bool) -> None:
 
 
 def _settings_rows(settings: Settings) -> Iterator[tuple[str, str, str, str]]:
-    """Name, value, origin, meaning. Only addresses may hold a secret."""
-    for name, meaning in setting_meanings().items():
-        value = str(getattr(settings, name))
-        if name in ("store_url", "broker_url", "broker_management", "smtp_url"):
-            value = without_password(value)
-        yield name, value, settings.origins.get(name, "default"), meaning
+    """Name, value, origin, meaning. No secret is among them."""
+    meanings = setting_meanings()
+    for name, value in shown_settings(settings):
+        yield name, value, settings.origins.get(name, "default"), meanings[name]
 
 
 def _print(settings: Settings, findings: list[tuple[str, Finding]]) -> None:

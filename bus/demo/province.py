@@ -22,6 +22,7 @@ from urllib.parse import urlencode
 
 from bus.assembly import Bus, open_bus
 from bus.cli.members import file_name, write_key, write_secret
+from bus.people import AuditEvent, People, PersonRole
 from bus.registration import plan_registration
 from bus.settings import Settings, child_environment, variable_name
 from bus.setup import initialise
@@ -40,6 +41,8 @@ SIGNING = (SystemCode("G99/cong-dvc"), SystemCode("H99.15/mot-cua"), SystemCode(
 WITHOUT_KEY = SystemCode("H99.15/bao-cao")
 #: The device at the ward's counter, which cannot sign either.
 KIOSK = SystemCode("H99.20/kiosk-01")
+#: Who signs in to the console of the demonstration; may do everything.
+ADMINISTRATOR = "quan-tri"
 #: Sealed secret → twin that it logs in to; a second one is what that partner logs in to the bus with.
 _SECRETS = {
     "national-portal": "national_portal national_portal_inbound",
@@ -161,6 +164,8 @@ class Province:
     bus: Bus
     members_folder: Path
     nodes: Nodes
+    #: The first password of :data:`ADMINISTRATOR`, made anew each time.
+    password: str = ""
 
     @property
     def bus_url(self) -> str:
@@ -231,7 +236,9 @@ def running_province(settings: Settings, *, serve_ports: Sequence[int] = (), wor
         sandbox.start()
         stack.callback(sandbox.stop)
         nodes = stack.enter_context(running_nodes(settings, serve_ports=serve_ports, works=works))
-        province = Province(settings=settings, bus=bus, members_folder=members_folder(settings), nodes=nodes)
+        province = Province(
+            settings=settings, bus=bus, members_folder=members_folder(settings), nodes=nodes, password=give_account(bus)
+        )
         sandbox.wait_for(f"{province.sandbox_url}/_sandbox")
         yield province
         sandbox.check()
@@ -296,6 +303,18 @@ def tell_nobody_of_events(bus: Bus) -> None:
     """For those who count messages: events are messages of the bus's own, and come when they come."""
     held = bus.registry.load()
     bus.registry.apply(plan_changes(held, (), held.subscriptions.values()), "demo")
+
+
+def give_account(bus: Bus) -> str:
+    """An account for the console with a password of its own, made anew: nothing here has a default one."""
+    people, now = People(bus.store, bus.secrets), utc_now()
+    if people.find(ADMINISTRATOR) is None:
+        people.add(ADMINISTRATOR, display_name="Quản trị (thử nghiệm)", roles=list(PersonRole), now=now, by="demo")
+    event = AuditEvent(at=now, person="demo", action="password.reset", target=f"person:{ADMINISTRATOR}")
+    password = people.new_password(ADMINISTRATOR, event)
+    # Whoever started the demonstration has it from their own terminal: nobody else has read it.
+    people.change(ADMINISTRATOR, replace(event, action="password.chosen"), must_change=0, disabled_at=None)
+    return password
 
 
 def members_folder(settings: Settings) -> Path:

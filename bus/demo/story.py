@@ -36,6 +36,7 @@ from schemas.petitions import Clock
 from schemas.problem import (
     IdempotencyConflict,
     NotIdentified,
+    NotPermitted,
     Problem,
     ProviderTimeout,
     ProviderUnavailable,
@@ -68,6 +69,10 @@ class StepFailed(AssertionError):
 class Title(NamedTuple):
     en: str
     vi: str
+
+
+#: The citizen number of the mother (invented: no province has the code 099).
+MOTHER = "099199000001"
 
 
 @dataclass(slots=True)
@@ -135,8 +140,8 @@ class Story:
                    "Cổng ngừng hoạt động: thông điệp chờ, Cổng trở lại, thông điệp đi hết"), self.outage),
             (Title("The portal rejects a dossier for good: dead letter, mended, sent again",
                    "Cổng từ chối hẳn một hồ sơ: vào danh sách lỗi, được xử lý và gửi lại"), self.dead_letter),
-            (Title("A payload that breaks its schema and a stranger's key are refused",
-                   "Từ chối dữ liệu sai lược đồ và khóa lạ"), self.refusals),
+            (Title("A payload that breaks its schema, a ward without a grant and a stranger's key are refused",
+                   "Từ chối dữ liệu sai lược đồ, phường chưa được cấp quyền và khóa lạ"), self.refusals),
             (Title("The evidence of the first message is verified offline; one flipped byte, and the verifier says no",
                    "Kiểm chứng ngoại tuyến thông điệp đầu; sửa một byte thì bị bác"), self.prove),
         ]  # fmt: skip
@@ -161,17 +166,7 @@ class Story:
         self._expect(ends.count(State.DELIVERED) == 1, "it was delivered once")
 
     def ask_population(self) -> None:
-        question = {
-            "MaYeuCau": f"YC-{self._number:08d}",
-            "MaDVC": "1.001193",
-            "MaTichHop": "037",
-            "MaCanBo": "CB01",
-            "MaDonVi": "H99.15",
-            "SoDinhDanh": "099199000001",
-            "HoVaTen": "NGUYỄN THỊ MẪU",
-            "NgayThangNamSinh": {"NgayThangNam": "19990101"},
-        }
-        message_id, reply = self._ask("population.citizen-lookup", "G99.01", question, purpose=PURPOSE)
+        message_id, reply = self._ask("population.citizen-lookup", "G99.01", self._question("H99.15"), purpose=PURPOSE)
         name = json.loads(reply.body)["CongDan"]["HoVaTen"]
         self._expect(name["Ten"] == "MẪU", "the database knows the mother")
         # The client has verified the reply's manifest, which leads to the envelope that the ministry sent.
@@ -408,12 +403,39 @@ class Story:
         self._expect(any("TrangThaiHoSo" in error.pointer for error in problem.errors), "the answer says where")
         self._expect("chín mươi" not in str(problem.errors) + problem.detail(), "the answer echoes no value")
         self.account.refused.append(message_id)
+        self.account.refused.append(self._ask_without_grant())
         stranger = AgencyClient(self._province.bus_url, SigningKey.generate(name="nobody"), system=ONE_STOP)
         refused = self._refused(
             lambda: stranger.send("dossier.sync", ["G99"], self._dossier_payload(), dossier=self.dossier), NotIdentified
         )
         stranger.close()
         self._tell(f"{problem.detail('vi')}  ·  {refused.detail('vi')}")
+
+    def _ask_without_grant(self) -> MessageId:
+        """The ward asks for the mother without a grant: the console is where this is found and mended."""
+        message_id = self._new_message_id()
+        problem = self._refused(
+            lambda: self._ward.call(
+                "population.citizen-lookup", "G99.01", self._question("H99.20"), dossier=self.dossier, purpose=PURPOSE,
+                message_id=message_id,
+            ),
+            NotPermitted,
+        )  # fmt: skip
+        self._expect(problem.reason == "no-grant", "the answer says that there is no grant")
+        return message_id
+
+    def _question(self, unit: str) -> dict[str, Any]:
+        """What a unit asks of the population database: the mother, by her number."""
+        return {
+            "MaYeuCau": f"YC-{self._number:08d}",
+            "MaDVC": "1.001193",
+            "MaTichHop": "037",
+            "MaCanBo": "CB01",
+            "MaDonVi": unit,
+            "SoDinhDanh": MOTHER,
+            "HoVaTen": "NGUYỄN THỊ MẪU",
+            "NgayThangNamSinh": {"NgayThangNam": "19990101"},
+        }
 
     def prove(self) -> None:
         folder = self._province.settings.home / "evidence"

@@ -15,6 +15,7 @@ from flask import Blueprint, Response, request
 
 from bus.assembly import Bus
 from bus.registration import plan_registration
+from bus.web import access_requests
 from bus.web.answers import json_response
 from bus.web.described import Answer, Parameter, describe
 from bus.web.door import identified_caller, is_operator, operator, read_body
@@ -65,7 +66,7 @@ _CHANGES = {
 def registry_surface(bus: Bus) -> Blueprint:
     """The routes of the registry."""
     routes = Blueprint("registry", __name__)
-    for make in (_agencies, _systems, _services, _grants, _schemas, _manifests):
+    for make in (_agencies, _systems, _services, _grants, _schemas, _manifests, access_requests.install):
         make(bus, routes)
     return routes
 

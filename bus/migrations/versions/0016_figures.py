@@ -57,8 +57,7 @@ def _fill_hours() -> None:
         (f"'ms <= ' || CASE {buckets} ELSE '+Inf' END", "settled_at", "WHERE state = 'delivered'"),
     ):
         op.execute(
-            f"{_INTO}SELECT {moment} / {_HOUR}, sender, service, system, {what}, COUNT(*) "
-            f"{deliveries}{where}{_GROUPED}"
+            f"{_INTO}SELECT {moment} / {_HOUR}, sender, service, system, {what}, COUNT(*) {deliveries}{where}{_GROUPED}"
         )
     op.execute(
         f"{_INTO}SELECT finished_at / {_HOUR}, sender, service, system, 'retried', COUNT(*) FROM attempts "  # noqa: S608

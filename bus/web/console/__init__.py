@@ -18,14 +18,21 @@ from flask import Blueprint
 
 from bus.assembly import Bus
 from bus.web.console import (
+    access_pages,
     alerts,
     assets,
+    audit_pages,
     bulk,
     dossiers,
     flow_map,
     home,
+    key_pages,
     messages,
+    openid,
+    people_pages,
     refusals,
+    registering,
+    registry_pages,
     search,
     signing_in,
     statistics,
@@ -36,6 +43,7 @@ from bus.web.console.desk import Console
 PARTS = (
     assets.install,
     signing_in.install,
+    openid.install,
     search.install,
     home.install,
     messages.install,
@@ -45,6 +53,12 @@ PARTS = (
     bulk.install,
     alerts.install,
     statistics.install,
+    registry_pages.install,
+    registering.install,
+    access_pages.install,
+    key_pages.install,
+    people_pages.install,
+    audit_pages.install,
 )
 
 

@@ -27,10 +27,11 @@ from security.one_time import new_seed, provisioning_uri
 
 def install(console: Console) -> None:
     routes, people = console.routes, console.people
+    openid = bool(console.bus.settings.oidc_issuer)
 
     @routes.get("/sign-in", endpoint="sign_in")
     def sign_in() -> AnyResponse:
-        return _form()
+        return sign_in_form(openid=openid)
 
     @routes.post("/sign-in", endpoint="take_sign_in")
     def take_sign_in() -> AnyResponse:
@@ -42,7 +43,7 @@ def install(console: Console) -> None:
                 form.get("name", "").strip().lower(), form.get("password", ""), form.get("code", ""), utc_now()
             )
         except SignInFailed as failed:
-            return _form(failed, 401)
+            return sign_in_form(failed, 401, openid=openid)
         return give_session(redirect(safe_address(form.get("next", "/console/")), 303), token)
 
     @routes.get("/language/<language>", endpoint="language")
@@ -87,11 +88,16 @@ def install(console: Console) -> None:
         return take_session(redirect("/console/sign-in", 303))
 
 
-def _form(failed: SignInFailed | None = None, status: int = 200) -> AnyResponse:
+def sign_in_form(
+    failed: SignInFailed | None = None, status: int = 200, *, openid: bool = False, elsewhere: bool = False
+) -> AnyResponse:
+    """``openid``: there is an identity provider; ``elsewhere``: it was there that the sign-in failed."""
     page = render_template(
         "console/sign-in.html",
         desk=None,
         failed=failed,
+        openid=openid,
+        elsewhere=elsewhere,
         next=safe_address(request.values.get("next", "/console/")),
         **common(language_of_request()),
     )
