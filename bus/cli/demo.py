@@ -48,6 +48,7 @@ def demo(session: Session, once: bool, home: Path, port: int | None) -> None:
             "public_url": f"http://127.0.0.1:{ports[0]}",
             "lease_seconds": 15,
             "breaker_open_seconds": 1,
+            "refused_kept_hours": 72,  # the ward's message that lacks a grant is taken on in the console
             "processes": ",".join(definition.code for definition in shipped()),
         }
     )

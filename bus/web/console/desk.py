@@ -17,6 +17,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from bus.assembly import Bus
 from bus.people import AuditEvent, OpenSession, People, Person, PersonRole
 from bus.web.console import words
+from bus.web.console.names import Names
 from registry.directory import Directory
 from schemas.identifiers import AgencyCode
 from schemas.moment import utc_now
@@ -180,6 +181,10 @@ class Desk:
     @cached_property
     def language(self) -> Language:
         return language_of_request()
+
+    @cached_property
+    def names(self) -> Names:
+        return Names(self.directory, self.language)
 
     @property
     def menu(self) -> list[MenuEntry]:

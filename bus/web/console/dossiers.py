@@ -62,7 +62,7 @@ def install(console: Console) -> None:
         # Codes that only others use for it are theirs as well.
         told = {code, *(event.fact.dossier for event in events), *(record.dossier for record in records)}
         story = story_of([each for each in codes if each in told], events, now)
-        names = Names(desk.directory, desk.language)
+        names = desk.names
         return desk.show(
             "dossier.html",
             code=code,
@@ -123,7 +123,7 @@ def holders(events: Sequence[DossierEvent], story: DossierStory, now: datetime) 
 #: Pixels: between two agencies, of the heads, between two messages.
 _COLUMN, _HEAD, _ROW = 190, 56, 40
 _COLOURS: Final = {State.DELIVERED: "#1a7f37", State.WAITING: "#9a6700", State.DELIVERING: "#57606a",
-                   State.DEAD: "#cf222e"}  # fmt: skip
+                   State.DEAD: "#cf222e", State.SET_ASIDE: "#57606a"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from bus.figures import Counts, Figures, Flow
 from bus.web.console.desk import Console, Desk, Right
-from registry.directory import Directory
-from schemas.identifiers import AgencyCode, ServiceCode
+from schemas.identifiers import AgencyCode
 from schemas.moment import VIETNAM, utc_now
 
 #: Name in the address → how far back; whole days where it is more than one.
@@ -69,23 +68,9 @@ def install(console: Console) -> None:
             resting=resting,
             hours=max(1.0, (utc_now() - since) / timedelta(hours=1)),
             messages=lambda **wanted: messages_address(since, **wanted),
-            agency_name=lambda code: agency_name(desk.directory, code),
-            service_name=lambda code: service_name(desk.directory, code),
+            agency_name=desk.names.agency,
+            service_name=desk.names.service,
         )
-
-
-def agency_name(directory: Directory, code: str) -> str:
-    known = directory.agency(code) if code else None
-    return known.name if known else code
-
-
-def service_name(directory: Directory, code: str) -> str:
-    """The name of the version that is open, or of the first; else the code."""
-    if not code:
-        return code
-    latest = directory.latest_version(ServiceCode.unchecked(code)) or 1
-    known = directory.service(ServiceCode.unchecked(code), latest)
-    return known.name if known else code
 
 
 def messages_address(since: datetime, *, agency: str = "", service: str = "") -> str:

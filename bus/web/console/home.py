@@ -15,7 +15,6 @@ from werkzeug.wrappers import Response as AnyResponse
 from bus.assembly import Bus
 from bus.overview import Flow, HourFigures, Overview, TroubleGroup, by_hour, last_hours, overview
 from bus.web.console.desk import Console, Desk, Right
-from bus.web.console.names import Names
 from registry.directory import Directory
 from registry.model import Stage
 from schemas.moment import utc_now
@@ -133,7 +132,7 @@ def _values(desk: Desk, kept: _Kept) -> dict[str, Any]:
         (each for each in endings(desk.directory, read_at) if desk.sees(each.agency)), key=lambda each: each.at
     )
     return {
-        "n": Names(desk.directory, desk.language),
+        "n": desk.names,
         "read_at": read_at,
         "strip": strip(hours),
         "sums": {what: sum(getattr(hour, what) for hour in hours) for what in ("accepted", "delivered", "refused")},

@@ -18,7 +18,7 @@ from bus.people import note
 from bus.records import DeliveryRecord, ExchangeRecord, FoundMessage, State, Wanted
 from bus.trace import overall_state, printable
 from bus.web.console.desk import Console, Desk, Right
-from bus.web.console.names import STATES, Names
+from bus.web.console.names import STATES
 from bus.web.console.search import sees
 from registry.model import Pattern
 from schemas.identifiers import AgencyCode, DossierCode, MessageId, ServiceCode
@@ -47,7 +47,7 @@ def install(console: Console) -> None:
         more = urlencode({name: text for name, text in asked.items() if text and name != "before"} | {"before": older})
         return desk.show(
             "messages.html", found=found, asked=asked, more=more if older else "", states=STATES,
-            n=Names(desk.directory, desk.language),
+            n=desk.names,
         )  # fmt: skip
 
     @console.page("/messages/<message_id>", Right.SEE)
@@ -85,7 +85,7 @@ def install(console: Console) -> None:
         delivery = _dead_delivery(record, delivery_id)
         return desk.show(
             "rerun.html", record=record, delivery=delivery, preview=_preview(desk, record, delivery),
-            n=Names(desk.directory, desk.language),
+            n=desk.names,
         )  # fmt: skip
 
     @console.deed("/messages/<message_id>/rerun/<int:delivery_id>", Right.MEND)
@@ -174,7 +174,7 @@ def _page(desk: Desk, record: ExchangeRecord, **more: Any) -> Response:
         receipts=_receipts(record),
         related=_related(desk, record)[:_MOST_RELATED],
         may_rerun=partial(may_rerun, record),
-        n=Names(desk.directory, desk.language),
+        n=desk.names,
         **more,
     )
 

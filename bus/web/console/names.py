@@ -17,6 +17,7 @@ STATES: Final[Mapping[str, tuple[str, str, str]]] = {
     State.DELIVERING: ("đang giao", "under way", "soft"),
     State.DELIVERED: ("đã giao", "delivered", "good"),
     State.DEAD: ("không giao được", "not delivered", "bad"),
+    State.SET_ASIDE: ("đã gác lại", "set aside", "soft"),
     "accepted": ("đã nhận, chưa giao xong", "taken, not all delivered", "soft"),
     "refused": ("bị từ chối", "refused", "bad"),
 }
@@ -42,13 +43,15 @@ class Names:
 
     def agency(self, code: str | None) -> str:
         """``Sở Mẫu``; its code where the registry knows none."""
+        if code is None:
+            return self._t("bên gửi chưa định danh", "a sender who was not identified")
         known = self.directory.agency(code) if code else None
-        return known.name if known else code or self._t("bên gửi chưa định danh", "a sender who was not identified")
+        return known.name if known else code
 
     def service(self, code: str | None) -> str:
         """The name of the version that is open, or of any; else the code."""
         if not code:
-            return self._t("chưa rõ dịch vụ", "no service")
+            return self._t("chưa rõ dịch vụ", "no service") if code is None else code
         latest = self.directory.latest_version(ServiceCode.unchecked(code)) or 1
         known = self.directory.service(ServiceCode.unchecked(code), latest)
         return known.name if known else code

@@ -21,7 +21,6 @@ from bus.records import RefusalRecord
 from bus.refused import MENDED_BY_GRANT
 from bus.web.console.desk import Console, Desk, Right
 from bus.web.console.messages import StepDone
-from bus.web.console.names import Names
 from bus.web.console.search import sees
 from registry.access import AccessRequest, Usage, decide
 from registry.model import Grant
@@ -42,7 +41,7 @@ def install(console: Console) -> None:
             before=request.args.get("before", type=int),
         )  # fmt: skip
         more = urlencode({name: text for name, text in asked.items() if text is not None} | {"before": older})
-        names = Names(desk.directory, desk.language)
+        names = desk.names
         return desk.show("refusals.html", found=found, asked=asked, more=more if older else "", n=names)
 
     @console.page("/refusals/<int:refusal_id>", Right.SEE)
@@ -59,7 +58,7 @@ def install(console: Console) -> None:
             verdict=would_pass(desk, record, now),
             kept=desk.bus.ledger.kept_refused(record.id, now) is not None,
             again=again if again is not None and sees(desk, again) else None,
-            n=Names(desk.directory, desk.language),
+            n=desk.names,
         )
 
     @console.deed("/refusals/<int:refusal_id>/take", Right.MEND)

@@ -29,7 +29,6 @@ from bus.finding import Kind, number_of
 from bus.records import ExchangeRecord, RefusalRecord
 from bus.trace import overall_state
 from bus.web.console.desk import Console, Desk, Right
-from bus.web.console.names import Names
 from registry.model import Agency, Service, System
 from schemas.identifiers import AgencyCode, DossierCode, MessageId
 from schemas.problem import Malformed
@@ -63,7 +62,7 @@ def install(console: Console) -> None:
             desk.note("search.number", f"{what}-number", hits=len(hits))
         if len(hits) == 1:
             return redirect(hits[0].address, 303)
-        return desk.show("search.html", asked=asked, what=what, hits=hits, n=Names(desk.directory, desk.language))
+        return desk.show("search.html", asked=asked, what=what, hits=hits, n=desk.names)
 
 
 def find(desk: Desk, asked: str) -> tuple[str, list[Hit]]:
@@ -172,7 +171,7 @@ def _named(things: Iterable[T], wanted: str) -> list[T]:
 
 
 def _hits(desk: Desk, records: Iterable[ExchangeRecord], refused: Iterable[RefusalRecord]) -> Iterator[Hit]:
-    names = Names(desk.directory, desk.language)
+    names = desk.names
     for record in records:
         if sees(desk, record):
             to = ", ".join(names.agency(delivery.receiver) for delivery in record.deliveries[:3])

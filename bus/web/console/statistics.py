@@ -17,7 +17,6 @@ from bus.dossiers import UnitFigures
 from bus.figures import Counts, Figures, MonthFigures, MonthMade
 from bus.monthly import GOT, PARCEL, PAYMENT_STATES, SENT, added, bounds_of, counts_of, month_of, unit_figures
 from bus.web.console.desk import Console, Desk, Right
-from bus.web.console.flow_map import agency_name, service_name
 from bus.web.console.spreadsheets import Sheet, csv_of, xlsx_of
 from bus.web.console.words import Words
 from schemas.moment import VIETNAM, utc_now
@@ -235,8 +234,8 @@ def _words(desk: Desk) -> dict[str, Any]:
         "payment_states": [(state, desk.t(*_PAYMENT_WORDS[state])) for state in PAYMENT_STATES],
         "payment_words": _PAYMENT_WORDS,
         "unit_choice": units(),
-        "agency_name": lambda code: agency_name(desk.directory, code),
-        "service_name": lambda code: service_name(desk.directory, code),
+        "agency_name": desk.names.agency,
+        "service_name": desk.names.service,
     }
 
 
@@ -303,9 +302,6 @@ def sheets(desk: Desk, view: MonthView) -> list[Sheet]:
         t("95 % giao trong (ms)", "95 % within (ms)"),
     ]  # fmt: skip
 
-    def named(code: str) -> str:
-        return agency_name(desk.directory, code)
-
     def dossier_rows(groups: Sequence[Group], name: Any) -> list[list[Any]]:
         head = [t("Mã", "Code"), t("Tên", "Name"), *heads, *rates]
         return [head, *([group.code, name(group.code), *_dossier_cells(group.dossiers)] for group in groups)]
@@ -314,13 +310,13 @@ def sheets(desk: Desk, view: MonthView) -> list[Sheet]:
         return [traffic, *([one.code, name(one.code), *_traffic_cells(one)] for one in rows)]
 
     return [
-        Sheet(name="don-vi", title=t("Đơn vị", "Units"), rows=dossier_rows(view.units, named)),
+        Sheet(name="don-vi", title=t("Đơn vị", "Units"), rows=dossier_rows(view.units, desk.names.agency)),
         Sheet(name="thu-tuc", title=t("Thủ tục", "Procedures"), rows=dossier_rows(view.procedures, lambda code: "")),
-        Sheet(name="co-quan", title=t("Cơ quan", "Agencies"), rows=traffic_rows(view.agencies, named)),
+        Sheet(name="co-quan", title=t("Cơ quan", "Agencies"), rows=traffic_rows(view.agencies, desk.names.agency)),
         Sheet(
             name="dich-vu",
             title=t("Dịch vụ", "Services"),
-            rows=traffic_rows(view.services, lambda code: service_name(desk.directory, code)),
+            rows=traffic_rows(view.services, desk.names.service),
         ),
         Sheet(name="thanh-toan", title=t("Thanh toán, bưu chính", "Payments, post"), rows=_money_rows(desk, view)),
     ]
