@@ -184,6 +184,11 @@ class Intake:
         contract = self._directory.current().contract_for(permission.service)
         return contract.dossier_facts(message.body, manifest.content_type, heard, parsed)
 
+    def _goes_one_way(self, message: Message) -> bool:
+        """Whoever asks and waits for an answer asks again itself."""
+        service = self._directory.current().service(message.manifest.service, message.manifest.service_version)
+        return service is not None and service.pattern is Pattern.ONE_WAY
+
     def refuse(self, problem: Refused, envelope: Envelope, message: Message | None = None) -> None:
         """Keep a refusal as evidence. Strangers' are kept at a bounded rate, so that nobody can fill the disk."""
         log.info("exchange.refused", problem=problem.slug, reason=problem.reason)
@@ -205,7 +210,7 @@ class Intake:
                 # What a stranger names as its subject proves nothing, and would find itself in other people's searches.
                 search_keys=self._finder.keys(envelope.trace_id, message.body if message else b""),
                 details=_details(problem, message) if message else {},
-                kept=self._refused.keep(problem, message, now) if message else None,
+                kept=self._refused.keep(problem, message, now) if message and self._goes_one_way(message) else None,
             )
         )
 

@@ -403,7 +403,7 @@ class Story:
         self._expect(any("TrangThaiHoSo" in error.pointer for error in problem.errors), "the answer says where")
         self._expect("chín mươi" not in str(problem.errors) + problem.detail(), "the answer echoes no value")
         self.account.refused.append(message_id)
-        self.account.refused.append(self._ask_without_grant())
+        self.account.refused.append(self._send_without_grant())
         stranger = AgencyClient(self._province.bus_url, SigningKey.generate(name="nobody"), system=ONE_STOP)
         refused = self._refused(
             lambda: stranger.send("dossier.sync", ["G99"], self._dossier_payload(), dossier=self.dossier), NotIdentified
@@ -411,13 +411,13 @@ class Story:
         stranger.close()
         self._tell(f"{problem.detail('vi')}  ·  {refused.detail('vi')}")
 
-    def _ask_without_grant(self) -> MessageId:
-        """The ward asks for the mother without a grant: the console is where this is found and mended."""
-        message_id = self._new_message_id()
+    def _send_without_grant(self) -> MessageId:
+        """The ward sends the mother's dossier on without a grant: the console is where this is found and mended."""
+        message_id, dossier = self._new_message_id(), self._new_dossier()
         problem = self._refused(
-            lambda: self._ward.call(
-                "population.citizen-lookup", "G99.01", self._question("H99.20"), dossier=self.dossier, purpose=PURPOSE,
-                message_id=message_id,
+            lambda: self._ward.send(
+                "dossier.transfer", ["H99.15"], self._dossier_payload() | {"MaHoSo": dossier}, dossier=dossier,
+                purpose=PURPOSE, message_id=message_id,
             ),
             NotPermitted,
         )  # fmt: skip
