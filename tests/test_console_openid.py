@@ -153,7 +153,7 @@ def _refused(site: Site, browser: Browser, address: str) -> None:
         {"sub": ""},
         {"sub": 7},
     ],
-    ids=str,
+    ids=lambda changed: next(f"{name}-{type(value).__name__}" for name, value in changed.items()),
 )
 def test_a_token_that_is_not_for_this_very_sign_in_opens_nothing(site: Site, changed: dict[str, Any]) -> None:
     site.add()
