@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from alembic import command
 from sqlalchemy import delete, insert, select
 
 from bus.figures import KEPT_DAYS, Counts, Figures
-from bus.store import Store, migrate
+from bus.store import Store, migrate, migration_config
 from bus.tables import flow_days, flow_hours
 from schemas.moment import VIETNAM, to_micros, utc_now
 from tests.bus_world import World, bus_world, delivering, post
@@ -145,6 +146,4 @@ def _live(world: World) -> None:
 def _forget(store: Store) -> None:
     with store.writing() as connection:
         connection.execute(delete(flow_hours))
-        for table in ("months_made", "month_figures", "flow_days"):
-            connection.exec_driver_sql(f"DROP TABLE {table}")
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0012'")
+        command.downgrade(migration_config(connection), "0015")
