@@ -26,6 +26,7 @@ from urllib.parse import urlencode
 import urllib3
 from sqlalchemy import func, select
 
+from benchmarks.million import SERVICES, citizen_of
 from benchmarks.processes import Running, free_port, sample, start_server
 from bus.assembly import Bus, open_bus
 from bus.figures import Figures
@@ -47,6 +48,9 @@ class Facts:
     """What of the store addresses are made of."""
 
     messages: Sequence[str]
+    #: Their places in the list, and their traces.
+    places: Sequence[int]
+    traces: Sequence[str]
     dossiers: Sequence[str]
     agencies: Sequence[str]
     month: str
@@ -79,7 +83,33 @@ VISITS: Final[tuple[Visit, ...]] = (
         path=_fixed("/console/search"),
         form=lambda facts, chance: {"q": chance.choice(facts.dossiers)},
     ),
+    Visit(
+        name="search, citizen number",
+        path=_fixed("/console/search"),
+        form=lambda _, chance: {"q": citizen_of(chance.randrange(100_000))},
+    ),
+    Visit(
+        name="search, trace",
+        path=_fixed("/console/search"),
+        form=lambda facts, chance: {"q": chance.choice(facts.traces)},
+    ),
+    Visit(name="search, part of a name", path=_fixed("/console/search"), form=lambda _, chance: {"q": "ngành số 2"}),
     Visit(name="messages", path=_fixed("/console/messages")),
+    Visit(
+        name="messages, second page",
+        path=lambda facts, chance: f"/console/messages?before={chance.choice(facts.places)}",
+    ),
+    Visit(name="messages given up", path=_fixed("/console/messages?state=dead")),
+    Visit(
+        name="messages of a service",
+        path=lambda facts, chance: f"/console/messages?service={chance.choice(SERVICES)}",
+    ),
+    Visit(
+        name="messages of an agency and a service",
+        path=lambda facts, chance: (
+            f"/console/messages?agency={chance.choice(facts.agencies)}&service={chance.choice(SERVICES)}"
+        ),
+    ),
     Visit(
         name="messages of an agency",
         path=lambda facts, chance: f"/console/messages?agency={chance.choice(facts.agencies)}",
@@ -157,18 +187,21 @@ def _facts(bus: Bus) -> Facts:
     chance = random.Random(7)
     with bus.store.reading() as connection:
         last = connection.execute(select(func.max(exchanges.c.id))).scalar() or 0
-        messages, dossiers = [], []
+        messages, places, traces, dossiers = [], [], [], []
         for _ in range(300):
             row = connection.execute(
-                select(exchanges.c.message_id, exchanges.c.dossier)
+                select(exchanges.c.id, exchanges.c.message_id, exchanges.c.dossier, exchanges.c.traceparent)
                 .where(exchanges.c.id >= chance.randrange(last + 1))
                 .order_by(exchanges.c.id)
                 .limit(1)
             ).one()
             messages.append(MessageId(row.message_id))
+            places.append(row.id)
+            traces.append(row.traceparent[3:35])
             dossiers += [row.dossier] if row.dossier else []
     agencies = [code for code in bus.directory.current().agencies if "." in code]
-    return Facts(messages=messages, dossiers=dossiers, agencies=agencies, month=month_of(utc_now()))
+    month = month_of(utc_now())
+    return Facts(messages=messages, places=places, traces=traces, dossiers=dossiers, agencies=agencies, month=month)
 
 
 class _Browser:

@@ -34,6 +34,7 @@ from sqlalchemy import Connection, Table, update
 
 from bus.assembly import Bus, open_bus
 from bus.figures import Figures
+from bus.finding import Kind
 from bus.retention import Retention
 from bus.settings import Settings, load_settings
 from bus.setup import initialise
@@ -48,6 +49,7 @@ from bus.tables import (
     outbox,
     payloads,
     refusals,
+    search_keys,
 )
 from registry.changes import plan_changes
 from registry.model import Agency, Certificate, Entry, Grant, Pattern, Service, System
@@ -83,6 +85,11 @@ _encoder: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 def _encode(claims: dict[str, Any]) -> bytes:
     return _encoder.encode(claims).encode()
+
+
+def citizen_of(number: int) -> str:
+    """The citizen's number in the messages of a dossier: reserved for tests, one for each dossier."""
+    return f"099199{number % 1_000_000:06d}"
 
 
 def system_of(agency: str) -> SystemCode:
@@ -214,7 +221,8 @@ class _Writer:
             self._refused(at, office, service, number)
             return
         code = f"{office}-261101-{dossier:06d}" if dossier >= 0 else None
-        exchange, message_id, manifest_sha256 = self._accepted(number, at, office, to, service, code)
+        citizen = citizen_of(dossier if dossier >= 0 else number)
+        exchange, message_id, manifest_sha256 = self._accepted(number, at, office, to, service, code, citizen)
         self._delivered(number, at, exchange, message_id, manifest_sha256, office, to, service)
         if code is not None:
             self._said(exchange, at, code, office, dossier, step)
@@ -235,12 +243,13 @@ class _Writer:
         return sign_compact(payload, typ, _Pretending(key))
 
     def _accepted(
-        self, number: int, at: int, sender: AgencyCode, to: AgencyCode, service: str, code: str | None
+        self, number: int, at: int, sender: AgencyCode, to: AgencyCode, service: str, code: str | None, citizen: str
     ) -> tuple[int, str, str]:
         moment, key = from_micros(at), self.keys[sender]
         message_id = f"{at // 1000:012x}{0x7000 | number & 0xFFF:04x}{0x8000 | number >> 12 & 0x3FFF:04x}{number:012x}"
         message_id = "-".join((message_id[:8], message_id[8:12], message_id[12:16], message_id[16:20], message_id[20:]))
         document = {"MaHoSo": code, "NoiDung": "Thông báo về hồ sơ, bản số hoá kèm theo. " * 8, "So": number}
+        document["SoDinhDanh"] = citizen
         body = json.dumps(document, ensure_ascii=False).encode()
         manifest = Manifest(
             message_id=MessageId.unchecked(message_id),
@@ -280,6 +289,7 @@ class _Writer:
             )
         )  # fmt: skip
         self.rows[payloads].append((exchange, body))
+        self._found_by(exchange, (Kind.TRACE, trace[:32]), (Kind.CITIZEN, citizen))
         self._add(at, sender, service, system_of(to), "accepted")
         return exchange, message_id, manifest_sha256
 
@@ -353,7 +363,11 @@ class _Writer:
         self._leaf("refused", facts)
         trace = hashlib.sha256(f"{message_id}{number}".encode()).hexdigest()[:32]
         self.rows[refusals].append((leaf_at, at, "not-permitted", reason, sender, service, None, None, trace))
+        self._found_by(leaf_at, (Kind.TRACE, trace), (Kind.CITIZEN, citizen_of(number)))
         self._add(at, sender, service, "", "refused")
+
+    def _found_by(self, position: int, *named: tuple[Kind, str]) -> None:
+        self.rows[search_keys] += [(self.bus.finder.key(kind, text), position) for kind, text in named]
 
     def _said(self, exchange: int, at: int, code: str, unit: str, dossier: int, step: int) -> None:
         facts: dict[str, Any] = {"procedure": PROCEDURES[dossier % len(PROCEDURES)], "synchronises": 0}
@@ -389,7 +403,7 @@ class _Writer:
         """Everything so far, with a checkpoint over it, in the time of its messages."""
         with self.bus.store.writing(unhurried=True) as connection:
             for table in (exchanges, payloads, deliveries, outbox, attempts, dossier_events, refusals, evidence_leaves,
-                          flow_hours, counters):  # fmt: skip
+                          search_keys, flow_hours, counters):  # fmt: skip
                 load(connection, table, self.rows.pop(table, []))
             connection.execute(
                 update(evidence_head).where(evidence_head.c.name == "appended").values(size=self.position)
