@@ -140,12 +140,7 @@ class RestConnector:
 
 def _post(parcel: Parcel, endpoint: Endpoint) -> _Request:
     """The payload as it is."""
-    headers = {
-        **fixed_headers(endpoint),
-        **message_headers(parcel),
-        "Content-Type": parcel.manifest.content_type,
-        "Content-Digest": content_digest(parcel.manifest.body_sha256),
-    }
+    headers = {**fixed_headers(endpoint), **payload_headers(parcel)}
     return _Request(method="POST", url=endpoint.url, headers=headers, body=parcel.body)
 
 
@@ -178,6 +173,15 @@ def message_headers(parcel: Parcel) -> dict[str, str]:
         "Lgsp-Manifest": parcel.manifest_jws,
         "Lgsp-Receipt": parcel.receipt_jws,
         "Lgsp-Receiver": parcel.receiver,
+    }
+
+
+def payload_headers(parcel: Parcel) -> dict[str, str]:
+    """All headers of the bus beside a payload that goes out as it is."""
+    return {
+        **message_headers(parcel),
+        "Content-Type": parcel.manifest.content_type,
+        "Content-Digest": content_digest(parcel.manifest.body_sha256),
     }
 
 

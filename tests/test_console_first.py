@@ -324,6 +324,12 @@ def test_a_message_its_body_and_its_proof(console_house: ConsoleHouse, page: Pag
     assert_accessible(page)
     assert_fits(page)
     console_house.picture(page, "message")
+    page.click("summary:has-text('Tiêu đề đi kèm')")
+    headers = page.inner_text("details:has(> summary:has-text('Tiêu đề đi kèm'))")
+    assert f"Idempotency-Key\n{message_id}\n" in headers
+    assert '"typ":"lgsp-evidence+jws"' in headers
+    assert "Content-Digest\nsha-256=:" in headers
+    assert_fits(page)
     page.fill("#body-reason", "kiểm tra khiếu nại")
     page.click("button:has-text('Xem nội dung')")
     assert HOSTILE in page.inner_text("pre.body >> nth=0")

@@ -20,10 +20,14 @@ from bus.trace import overall_state, printable
 from bus.web.console.desk import Console, Desk, Right
 from bus.web.console.names import STATES
 from bus.web.console.search import sees
+from connectors.base import Parcel
+from connectors.rest import payload_headers
 from registry.model import Pattern
 from schemas.identifiers import AgencyCode, DossierCode, MessageId, ServiceCode
+from schemas.message import Manifest
 from schemas.moment import VIETNAM, utc_now
 from schemas.problem import Malformed, NotFound, NotPermitted, Problem
+from security import base64url
 from security.signing import split_compact
 from security.verifier import Trust, verify_bundle
 
@@ -171,6 +175,7 @@ def _page(desk: Desk, record: ExchangeRecord, **more: Any) -> Response:
         manifest=_pretty(shown),
         hidden=[name for name in _PERSONAL if name in manifest and name not in shown],
         facts=manifest,
+        headers=headers_of(record),
         receipts=_receipts(record),
         related=_related(desk, record)[:_MOST_RELATED],
         may_rerun=partial(may_rerun, record),
@@ -227,6 +232,27 @@ def claims_of(jws: str) -> dict[str, Any]:
     except (Malformed, ValueError):
         return {}
     return claims if isinstance(claims, dict) else {}
+
+
+def headers_of(record: ExchangeRecord) -> dict[str, str]:
+    """What travels beside the payload to a REST receiver, the same at every attempt; of the first of several. Of what
+    is signed only how: what it says stands beside it, and persons' names in it are not for everybody."""
+    parcel = Parcel(
+        manifest=Manifest.from_claims(claims_of(record.manifest_jws)),
+        manifest_jws=record.manifest_jws,
+        receipt_jws=record.receipt_jws,
+        body=b"",
+        receiver=record.deliveries[0].receiver,
+        traceparent=record.traceparent,
+    )
+    headers = payload_headers(parcel)
+    signed = {name: _signed_how(headers[name]) for name in ("Lgsp-Manifest", "Lgsp-Receipt")}
+    return {**headers, **signed}
+
+
+def _signed_how(jws: str) -> str:
+    """The protected header of a compact JWS, readable, in place of the whole."""
+    return f"{base64url.decode(jws.partition('.')[0]).decode('utf-8', 'replace')} . … . …"
 
 
 def _receipts(record: ExchangeRecord) -> list[tuple[str, str, str]]:
