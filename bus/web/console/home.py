@@ -59,20 +59,22 @@ class _Kept:
             if self._last is None or not timedelta(0) <= now - self._last[0] < _KEPT_LONGER:
                 self._last = (now, last_hours(self._bus.store, now))
             if self._read is None or not timedelta(0) <= now - self._read[0] < _KEPT:
-                self._read = (now, overview(self._bus.store, now, self._last[1]), _evidence(self._bus))
+                self._read = (now, overview(self._bus.store, now, self._last[1]), _evidence(self._bus, now))
             return self._read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """How the evidence log stands. ``holds``: the latest checkpoint is what the log's own leaves say."""
+    """How the evidence log stands. ``holds``: the latest checkpoint is what the log's own leaves say, as of
+    ``verified_at``."""
 
     log: LogStanding
     stamps: StampStanding | None
     holds: bool
+    verified_at: datetime
 
 
-def _evidence(bus: Bus) -> Evidence:
+def _evidence(bus: Bus, now: datetime) -> Evidence:
     with bus.store.reading() as connection:
         standing = bus.log.standing(connection)
         stamps = bus.log.stamp_standing(connection) if bus.settings.timestamp_urls else None
@@ -81,7 +83,7 @@ def _evidence(bus: Bus) -> Evidence:
             holds = checkpoint is None or bus.log.root_at(connection, checkpoint.size) == checkpoint.root
         except (EvidenceDamaged, ValueError):  # ValueError: fewer leaves than it was signed over
             holds = False
-    return Evidence(log=standing, stamps=stamps, holds=holds)
+    return Evidence(log=standing, stamps=stamps, holds=holds, verified_at=now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,10 @@ class Words:
         form = "%d/%m/%Y %H:%M:%S" if self.language == "vi" else "%Y-%m-%d %H:%M:%S"
         return f"{moment.astimezone(VIETNAM):{form}}"
 
+    def minute(self, moment: datetime | None) -> str:
+        """The same without seconds."""
+        return self.moment(moment).rpartition(":")[0] or "–"
+
     def day(self, moment: datetime | None) -> str:
         if moment is None:
             return "–"
