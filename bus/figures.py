@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, delete, func, insert, select, text
 
@@ -35,6 +35,8 @@ _HOURS_A_DAY: Final = 24
 KEPT_DAYS: Final = 40
 #: A day is added up when it is over for an hour: clocks differ a little.
 _SETTLED_AFTER: Final = _HOUR
+#: What is counted of messages, beside the buckets of their latencies.
+OUTCOMES: Final = ("accepted", "delivered", "retried", "died", "refused")
 _BOUNDS: Final = tuple(float(bound) for bound in BUCKETS_MS)
 
 
@@ -55,17 +57,17 @@ class Counts:
         if what.startswith("ms <= "):
             bound = float(what[6:].replace("+Inf", "inf"))
             self.took[bound] = self.took.get(bound, 0) + value
-        elif what in _COUNTED:
+        elif what in OUTCOMES:
             setattr(self, what, getattr(self, what) + value)
 
     def numbers(self) -> Iterator[tuple[str, int]]:
         """What :meth:`add` was given."""
-        yield from ((name, value) for name in _COUNTED if (value := getattr(self, name)))
+        yield from ((name, value) for name in OUTCOMES if (value := getattr(self, name)))
         for bound, value in self.took.items():
             yield f"ms <= {'+Inf' if bound == float('inf') else int(bound)}", value
 
     def __iadd__(self, other: Counts) -> Counts:
-        for name in _COUNTED:
+        for name in OUTCOMES:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for bound, value in other.took.items():
             self.took[bound] = self.took.get(bound, 0) + value
@@ -92,24 +94,45 @@ class Counts:
         return float("inf")
 
 
-_COUNTED: Final = ("accepted", "delivered", "retried", "died", "refused")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flow:
-    """One sender's messages of one service to one system. ``system`` is empty of what was refused."""
+class Route(NamedTuple):
+    """Who sends what to which system. ``system`` is empty of what was refused."""
 
     sender: str
     service: str
     system: str
-    counts: Counts
-    #: The end of the latest hour (of the latest day, long ago) in which one was accepted.
-    last_accepted: datetime | None = None
 
     @property
     def receiver(self) -> str:
         """The agency of the system."""
         return self.system.partition("/")[0]
+
+    def concerns(self, agency: str) -> bool:
+        """Is it the agency's affair?"""
+        return agency in (self.sender, self.receiver)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """What passed on one route."""
+
+    route: Route
+    counts: Counts
+
+    @property
+    def sender(self) -> str:
+        return self.route.sender
+
+    @property
+    def service(self) -> str:
+        return self.route.service
+
+    @property
+    def system(self) -> str:
+        return self.route.system
+
+    @property
+    def receiver(self) -> str:
+        return self.route.receiver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,38 +151,19 @@ class Figures:
 
     def flows(self, since: datetime, until: datetime | None = None, agency: str | None = None) -> list[Flow]:
         """The flows that had something to do in that time, as whole hours; ``agency``: only those of its affair."""
-        found: dict[tuple[str, str, str], Counts] = defaultdict(Counts)
-        last: dict[tuple[str, str, str], int] = {}
         with self._store.reading(unhurried=True) as connection:
-            for sender, service, system, what, value, latest in _summed(connection, since, until):
-                key = (sender, service, system)
-                if _concerns(agency, sender, system):
-                    found[key].add(what, value)
-                    if what == "accepted":
-                        last[key] = max(latest, last.get(key, 0))
+            found = counts_by_route(connection, since, until)
         return [
-            Flow(sender=key[0], service=key[1], system=key[2], counts=counts, last_accepted=_begin(last.get(key)))
-            for key, counts in sorted(found.items())
+            Flow(route=route, counts=counts)
+            for route, counts in sorted(found.items())
+            if agency is None or route.concerns(agency)
         ]
-
-    def hours(self, since: datetime, until: datetime | None = None, agency: str | None = None) -> list[Hour]:
-        """Every hour of that time, oldest first, also those in which nothing happened."""
-        first, end = _hour(since), _hour((until or utc_now()) + _HOUR - timedelta(microseconds=1))
-        found: dict[int, Counts] = {hour: Counts() for hour in range(first, end)}
-        table = flow_hours.c
-        query = select(table.hour, table.what, func.sum(table.value)).where(table.hour >= first, table.hour < end)
-        if agency is not None:
-            query = query.where((table.sender == agency) | table.system.startswith(f"{agency}/", autoescape=True))
-        with self._store.reading() as connection:
-            for hour, what, value in connection.execute(query.group_by(table.hour, table.what)):
-                found[hour].add(what, int(value))
-        return [Hour(begins=_begin_of(hour), counts=counts) for hour, counts in found.items()]
 
     def days(self, since: datetime, until: datetime) -> Iterator[tuple[datetime, str, str, str, int]]:
         """Rows of (Vietnam's day, sender, system, what, value) between two of its midnights, however many."""
         with self._store.reading(unhurried=True) as connection:
-            for day, sender, system, what, value in _by_days(connection, _day(_hour(since)), _day(_hour(until))):
-                yield _begin_of(_first_hour(day)), sender, system, what, value
+            for day, sender, system, what, value in _by_days(connection, _day(hour_of(since)), _day(hour_of(until))):
+                yield beginning_of(_first_hour(day)), sender, system, what, value
 
     def resting(self) -> dict[str, datetime]:
         """Systems whose circuit breaker is open, and since when."""
@@ -172,7 +176,7 @@ class Figures:
     def add_up(self, connection: Connection, now: datetime) -> int:
         """Add up the days that are over, and forget one day of hours that are old; how many days. In the caller's
         transaction, once for each day of all processes (a duty)."""
-        today = _day(_hour(now - _SETTLED_AFTER))
+        today = _day(hour_of(now - _SETTLED_AFTER))
         done = connection.execute(select(func.max(flow_days.c.day))).scalar()
         earliest = connection.execute(select(func.min(flow_hours.c.hour))).scalar()
         if earliest is None:
@@ -260,35 +264,26 @@ def _keep_month(connection: Connection, month: str, rows: Sequence[MonthFigures]
     connection.execute(insert(months_made).values(month=month, made_at=to_micros(made.made_at), took_ms=took))
 
 
-def _summed(
-    connection: Connection, since: datetime, until: datetime | None
-) -> list[tuple[str, str, str, str, int, int]]:
-    """Rows of (sender, service, system, what, value, hour after the latest)."""
-    first, end = _hour(since), _hour((until or utc_now()) + _HOUR - timedelta(microseconds=1))
+def counts_by_route(connection: Connection, since: datetime, until: datetime | None = None) -> dict[Route, Counts]:
+    """The routes on which something happened in that time, as whole hours."""
+    first, end = hour_of(since), hour_of((until or utc_now()) + _HOUR - timedelta(microseconds=1))
     first_day, end_day = _whole_days(connection, first, end)
-    days, hours = flow_days.c, flow_hours.c
-    rows: list[Any] = []
     if first_day < end_day:
-        query = select(
-            days.sender, days.service, days.system, days.what, func.sum(days.value), func.max(days.day)
-        ).where(days.day >= first_day, days.day < end_day)
-        rows += [
-            (*row[:4], int(row[4]), _first_hour(int(row[5]) + 1))
-            for row in connection.execute(query.group_by(days.sender, days.service, days.system, days.what))
+        spans = [
+            (flow_days, flow_days.c.day, first_day, end_day),
+            (flow_hours, flow_hours.c.hour, first, _first_hour(first_day)),
+            (flow_hours, flow_hours.c.hour, _first_hour(end_day), end),
         ]
-        edges = [(first, _first_hour(first_day)), (_first_hour(end_day), end)]
     else:
-        edges = [(first, end)]
-    for begin, stop in edges:
+        spans = [(flow_hours, flow_hours.c.hour, first, end)]
+    found: dict[Route, Counts] = defaultdict(Counts)
+    for table, at, begin, stop in spans:
         if begin < stop:
-            query = select(
-                hours.sender, hours.service, hours.system, hours.what, func.sum(hours.value), func.max(hours.hour)
-            ).where(hours.hour >= begin, hours.hour < stop)
-            rows += [
-                (*row[:4], int(row[4]), int(row[5]) + 1)
-                for row in connection.execute(query.group_by(hours.sender, hours.service, hours.system, hours.what))
-            ]
-    return rows
+            columns = (table.c.sender, table.c.service, table.c.system, table.c.what)
+            query = select(*columns, func.sum(table.c.value)).where(at >= begin, at < stop).group_by(*columns)
+            for sender, service, system, what, value in connection.execute(query):
+                found[Route(sender, service, system)].add(what, int(value))
+    return found
 
 
 def _by_days(connection: Connection, first: int, end: int) -> list[tuple[int, str, str, str, int]]:
@@ -317,11 +312,8 @@ def _whole_days(connection: Connection, first: int, end: int) -> tuple[int, int]
     return first_day, max(first_day, min(_day(end), 0 if done is None else int(done) + 1))
 
 
-def _concerns(agency: str | None, sender: str, system: str) -> bool:
-    return agency is None or sender == agency or system.partition("/")[0] == agency
-
-
-def _hour(moment: datetime) -> int:
+def hour_of(moment: datetime) -> int:
+    """Counted from 1970."""
     return to_micros(moment) // 3_600_000_000
 
 
@@ -334,12 +326,8 @@ def _first_hour(day: int) -> int:
     return day * _HOURS_A_DAY - _AHEAD
 
 
-def _begin_of(hour: int) -> datetime:
+def beginning_of(hour: int) -> datetime:
     return from_micros(hour * 3_600_000_000)
-
-
-def _begin(hour: int | None) -> datetime | None:
-    return None if hour is None else _begin_of(hour)
 
 
 _ADD_UP: Final = text(

@@ -12,10 +12,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, func, literal_column, select
 
+from bus.figures import OUTCOMES, Counts, Flow, Hour, Route, beginning_of, counts_by_route, hour_of
 from bus.records import RefusalRecord
 from bus.store import Store
 from bus.tables import breakers, deliveries, exchanges, flow_hours, outbox, refusals
@@ -24,7 +25,6 @@ from schemas.moment import from_micros, to_micros
 MOST_LOOKED_AT: Final = 5000
 #: Flows that were silent longer are gone from the table.
 DAYS_OF_FLOWS: Final = 7
-_HOUR: Final = 3_600_000_000
 #: A dead delivery died while it was delivered; a refusal's problem says at which of the eight steps it was turned away.
 STEPS: Final[Mapping[str, int]] = {
     "malformed": 1,
@@ -41,38 +41,10 @@ STEPS: Final[Mapping[str, int]] = {
 DELIVERY_STEP: Final = 7
 
 
-class Flow(NamedTuple):
-    """Who sends what to which system. ``system`` is empty of what was refused."""
-
-    sender: str
-    service: str
-    system: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HourFigures:
-    """One hour by outcome."""
+class FlowNow(Flow):
+    """A flow of the last 24 hours, and how it stands."""
 
-    at: datetime
-    accepted: int = 0
-    delivered: int = 0
-    retried: int = 0
-    died: int = 0
-    refused: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlowFigures:
-    """One flow over the time asked for."""
-
-    flow: Flow
-    accepted: int = 0
-    delivered: int = 0
-    retried: int = 0
-    died: int = 0
-    refused: int = 0
-    #: Upper bound of 95 of 100 deliveries, milliseconds since acceptance; None: none. -1: above the largest bound.
-    p95_ms: int | None = None
     #: Beginning of the last hour in which something came; None: not within a week.
     last_hour: datetime | None = None
     waiting: int = 0
@@ -83,7 +55,7 @@ class FlowFigures:
 class TroubleGroup:
     """Failures with one cause in one flow: dead deliveries, or refusals (``system`` is empty)."""
 
-    flow: Flow
+    route: Route
     step: int
     problem: str
     reason: str
@@ -99,9 +71,9 @@ class TroubleGroup:
 class Overview:
     """The first screen's figures of one moment, of the whole province."""
 
-    #: Hour since 1970, flow, outcome, how many.
-    hours: tuple[tuple[int, Flow, str, int], ...]
-    flows: tuple[FlowFigures, ...]
+    #: Hour since 1970, route, outcome, how many.
+    hours: tuple[tuple[int, Route, str, int], ...]
+    flows: tuple[FlowNow, ...]
     dead: tuple[TroubleGroup, ...]
     refused: tuple[TroubleGroup, ...]
     #: System → since when its breaker is open.
@@ -112,31 +84,31 @@ class Overview:
     more_refused: bool = False
 
 
-def last_hours(store: Store, now: datetime) -> dict[Flow, int]:
-    """Of each flow of the last week the last hour in which something came, since 1970. Reads a week of figures: ask it
+def last_hours(store: Store, now: datetime) -> dict[Route, int]:
+    """Of each route of the last week the last hour in which something came, since 1970. Reads a week of figures: ask it
     once a minute."""
     columns = (flow_hours.c.sender, flow_hours.c.service, flow_hours.c.system)
-    first = to_micros(now) // _HOUR - DAYS_OF_FLOWS * 24
+    first = hour_of(now) - DAYS_OF_FLOWS * 24
     accepted = (flow_hours.c.hour >= first, flow_hours.c.what == "accepted")
     query = select(*columns, func.max(flow_hours.c.hour)).where(*accepted).group_by(*columns)
     with store.reading() as connection:
-        return {Flow(*row[:3]): row[3] for row in connection.execute(query)}
+        return {Route(*row[:3]): row[3] for row in connection.execute(query)}
 
 
-def overview(store: Store, now: datetime, last: Mapping[Flow, int]) -> Overview:
+def overview(store: Store, now: datetime, last: Mapping[Route, int]) -> Overview:
     """Of the last 24 hours: from the beginning of the hour 23 hours ago. ``last``: of :func:`last_hours`."""
-    first = to_micros(now) // _HOUR - 23
     with store.reading() as connection:
-        hours, sums = _hours(connection, first), _sums(connection, first)
+        hours = _hours(connection, hour_of(now) - 23)
+        counts = counts_by_route(connection, now - timedelta(hours=23), now)
         # What came since the week was read.
-        came = {flow: hour for hour, flow, what, _ in sorted(hours) if what == "accepted"}
+        came = {route: hour for hour, route, what, _ in sorted(hours) if what == "accepted"}
         waiting, more_waiting = _waiting(connection)
         dead, more_dead = _dead(connection)
         refused, more_refused = _refused(connection, now - timedelta(hours=24))
         opened = connection.execute(select(breakers.c.system, breakers.c.opened_at)).all()
     return Overview(
         hours=hours,
-        flows=tuple(_flows(sums, {**last, **came}, waiting)),
+        flows=tuple(_flows(counts, {**last, **came}, waiting)),
         dead=dead,
         refused=refused,
         open_breakers={system: from_micros(at) for system, at in opened},
@@ -146,39 +118,23 @@ def overview(store: Store, now: datetime, last: Mapping[Flow, int]) -> Overview:
     )
 
 
-def by_hour(overview: Overview, now: datetime, seen: Callable[[Flow], bool]) -> list[HourFigures]:
-    """24 hours, the present one last, of the flows that are seen."""
-    present = to_micros(now) // _HOUR
-    sums: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for hour, flow, what, value in overview.hours:
-        if seen(flow):
-            sums[hour][what] += value
-    return [
-        HourFigures(at=from_micros(hour * _HOUR), **{what: sums[hour][what] for what in _OUTCOMES})
-        for hour in range(present - 23, present + 1)
-    ]
+def by_hour(overview: Overview, now: datetime, seen: Callable[[Route], bool]) -> list[Hour]:
+    """24 hours, the present one last, of the routes that are seen."""
+    present = hour_of(now)
+    found = {hour: Counts() for hour in range(present - 23, present + 1)}
+    for hour, route, what, value in overview.hours:
+        if hour in found and seen(route):
+            found[hour].add(what, value)
+    return [Hour(begins=beginning_of(hour), counts=counts) for hour, counts in found.items()]
 
 
-_OUTCOMES: Final = ("accepted", "delivered", "retried", "died", "refused")
-
-
-def _hours(connection: Connection, first: int) -> tuple[tuple[int, Flow, str, int], ...]:
-    outcomes = select(flow_hours).where(flow_hours.c.hour >= first, flow_hours.c.what.in_(_OUTCOMES))
+def _hours(connection: Connection, first: int) -> tuple[tuple[int, Route, str, int], ...]:
+    outcomes = select(flow_hours).where(flow_hours.c.hour >= first, flow_hours.c.what.in_(OUTCOMES))
     rows = connection.execute(outcomes)
-    return tuple((row.hour, Flow(row.sender, row.service, row.system), row.what, row.value) for row in rows)
+    return tuple((row.hour, Route(row.sender, row.service, row.system), row.what, row.value) for row in rows)
 
 
-def _sums(connection: Connection, first: int) -> dict[Flow, dict[str, int]]:
-    """Of each flow, with the buckets of its latencies."""
-    columns = (flow_hours.c.sender, flow_hours.c.service, flow_hours.c.system, flow_hours.c.what)
-    query = select(*columns, func.sum(flow_hours.c.value)).where(flow_hours.c.hour >= first).group_by(*columns)
-    sums: dict[Flow, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for sender, service, system, what, value in connection.execute(query):
-        sums[Flow(sender, service, system)][what] = int(value)
-    return sums
-
-
-def _waiting(connection: Connection) -> tuple[dict[Flow, tuple[int, datetime]], bool]:
+def _waiting(connection: Connection) -> tuple[dict[Route, tuple[int, datetime]], bool]:
     """Of the oldest that have a place in the outbox, whatever their due date: ids grow with time."""
     oldest = (
         select(outbox.c.delivery_id, outbox.c.system).order_by(outbox.c.delivery_id).limit(MOST_LOOKED_AT).subquery()
@@ -188,11 +144,11 @@ def _waiting(connection: Connection) -> tuple[dict[Flow, tuple[int, datetime]], 
         .join(deliveries, deliveries.c.id == oldest.c.delivery_id)
         .join(exchanges, exchanges.c.id == deliveries.c.exchange_id)
     ).all()
-    counts: dict[Flow, tuple[int, datetime]] = {}
+    counts: dict[Route, tuple[int, datetime]] = {}
     for sender, service, system, received_at in rows:
-        flow, at = Flow(sender, service, system), from_micros(received_at)
-        count, before = counts.get(flow, (0, at))
-        counts[flow] = (count + 1, min(before, at))
+        route, at = Route(sender, service, system), from_micros(received_at)
+        count, before = counts.get(route, (0, at))
+        counts[route] = (count + 1, min(before, at))
     return counts, len(rows) == MOST_LOOKED_AT
 
 
@@ -248,20 +204,20 @@ def refusals_found(
     return found, last[0] if last[1] == MOST_LOOKED_AT else None
 
 
-_Key = tuple[Flow, int, str, str]
+_Key = tuple[Route, int, str, str]
 
 
 def _dead_key(row: Row[Any]) -> tuple[_Key, int, Mapping[str, Any], frozenset[str]]:
     problem: Mapping[str, Any] = json.loads(row.problem) if row.problem else {}
     reason = str(problem.get("reason", "unknown"))
-    flow = Flow(row.sender, row.service, row.system)
-    key = (flow, DELIVERY_STEP, str(problem.get("problem", "")), reason)
+    route = Route(row.sender, row.service, row.system)
+    key = (route, DELIVERY_STEP, str(problem.get("problem", "")), reason)
     return key, row.settled_at or 0, problem, frozenset({row.sender, row.receiver})
 
 
 def _refused_key(row: Row[Any]) -> tuple[_Key, int, Mapping[str, Any], frozenset[str]]:
-    flow = Flow(row.sender or "", row.service or "", "")
-    key = (flow, STEPS.get(row.problem, 1), row.problem, row.reason)
+    route = Route(row.sender or "", row.service or "", "")
+    key = (route, STEPS.get(row.problem, 1), row.problem, row.reason)
     return key, row.refused_at, {"problem": row.problem, "reason": row.reason}, frozenset({row.sender or ""})
 
 
@@ -274,11 +230,11 @@ def _grouped(
         key, at, last, agencies = key_of(row)
         found[key].append((at, last, agencies))
     groups = []
-    for (flow, step, problem, reason), each in found.items():
+    for (route, step, problem, reason), each in found.items():
         moments = [at for at, _, _ in each]
         groups.append(
             TroubleGroup(
-                flow=flow,
+                route=route,
                 step=step,
                 problem=problem,
                 reason=reason,
@@ -289,26 +245,25 @@ def _grouped(
                 agencies=frozenset().union(*(agencies for _, _, agencies in each)),
             )
         )
-    return tuple(sorted(groups, key=lambda group: (-group.count, group.flow, group.reason)))
+    return tuple(sorted(groups, key=lambda group: (-group.count, group.route, group.reason)))
 
 
 def _flows(
-    sums: Mapping[Flow, Mapping[str, int]],
-    last: Mapping[Flow, int],
-    waiting: Mapping[Flow, tuple[int, datetime]],
-) -> Iterable[FlowFigures]:
+    counts: Mapping[Route, Counts],
+    last: Mapping[Route, int],
+    waiting: Mapping[Route, tuple[int, datetime]],
+) -> Iterable[FlowNow]:
     """In the order of trouble: what waits longest first, then what failed, then the busiest."""
     made = []
-    for flow in {*sums, *last, *waiting}:
-        if not flow.system:
+    for route in {*counts, *last, *waiting}:
+        if not route.system:
             continue
-        of_flow, (count, oldest) = sums.get(flow, {}), waiting.get(flow, (0, None))
+        count, oldest = waiting.get(route, (0, None))
         made.append(
-            FlowFigures(
-                flow=flow,
-                **{what: of_flow.get(what, 0) for what in _OUTCOMES},
-                p95_ms=p95(of_flow),
-                last_hour=from_micros(last[flow] * _HOUR) if flow in last else None,
+            FlowNow(
+                route=route,
+                counts=counts.get(route) or Counts(),
+                last_hour=beginning_of(last[route]) if route in last else None,
                 waiting=count,
                 oldest=oldest,
             )
@@ -316,20 +271,5 @@ def _flows(
     return sorted(made, key=_by_trouble)
 
 
-def _by_trouble(one: FlowFigures) -> tuple[object, ...]:
-    return one.oldest is None, one.oldest or from_micros(0), -one.died, -one.accepted, one.flow
-
-
-def p95(sums: Mapping[str, int]) -> int | None:
-    """From counts by upper bound (``ms <= 100``): the bound that 95 of 100 keep; -1: above the largest."""
-    counts = sorted(
-        (float("inf") if bound == "+Inf" else int(bound), count)
-        for what, count in sums.items()
-        if what.startswith("ms <= ") and (bound := what[6:])
-    )
-    left = 0.95 * sum(count for _, count in counts)
-    for limit, count in counts:
-        left -= count
-        if left <= 0 < count:
-            return -1 if limit == float("inf") else int(limit)
-    return None
+def _by_trouble(one: FlowNow) -> tuple[object, ...]:
+    return one.oldest is None, one.oldest or from_micros(0), -one.counts.died, -one.counts.accepted, one.route

@@ -11,6 +11,7 @@ from alembic import command
 from sqlalchemy import delete, insert, select
 
 from bus.figures import KEPT_DAYS, Counts, Figures
+from bus.overview import by_hour, overview
 from bus.store import Store, migrate, migration_config
 from bus.tables import flow_days, flow_hours
 from schemas.moment import VIETNAM, to_micros, utc_now
@@ -85,7 +86,9 @@ def test_every_hour_is_there_and_only_the_affairs_of_an_agency(figures: Figures)
     put(figures, MIDNIGHT, "accepted", 3)
     put(figures, MIDNIGHT, "refused", 2, "H99.15", "dossier.note", "")
     put(figures, MIDNIGHT + timedelta(hours=1), "died", 5, "H99.16", "dossier.note", "H99.17/x")
-    hours = figures.hours(MIDNIGHT, MIDNIGHT + timedelta(hours=24))
+    now = MIDNIGHT + timedelta(hours=23.5)
+    read = overview(figures._store, now, {})
+    hours = by_hour(read, now, lambda _: True)
     assert len(hours) == 24
     assert hours[0].begins == MIDNIGHT
     assert (hours[0].counts.accepted, hours[0].counts.refused, hours[1].counts.died) == (3, 2, 5)
@@ -102,7 +105,17 @@ def test_every_hour_is_there_and_only_the_affairs_of_an_agency(figures: Figures)
         "H99.1": [],
         "H99": [],
     }
-    assert [hour.counts.died for hour in figures.hours(MIDNIGHT, MIDNIGHT + timedelta(hours=2), "H99.15")] == [0, 0]
+    theirs = by_hour(read, now, lambda route: route.concerns("H99.15"))
+    assert [hour.counts.died for hour in theirs[:2]] == [0, 0]
+
+
+def test_the_first_screen_counts_as_the_map_does(figures: Figures) -> None:
+    for hours, what, value in ((2, "ms <= 500", 3), (20, "ms <= 2000", 5), (20, "delivered", 8), (21, "accepted", 8)):
+        put(figures, MIDNIGHT + timedelta(hours=hours), what, value)
+    now = MIDNIGHT + timedelta(hours=23.5)
+    (first,), (mapped,) = overview(figures._store, now, {}).flows, figures.flows(MIDNIGHT, now)
+    assert first.counts == mapped.counts
+    assert first.counts.percentile_ms() == mapped.counts.percentile_ms() == pytest.approx(1920)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from sqlalchemy import text
 
 from bus.finding import MOST_NUMBERS, Finder, Kind, numbers_in
 from bus.logs import no_logs
-from bus.overview import p95
 from bus.people import PersonRole
 from bus.records import State
 from bus.web.console.messages import as_text
@@ -132,13 +131,6 @@ def test_a_key_depends_on_the_secret_and_the_kind() -> None:
     keys = {finder.key(Kind.CITIZEN, CITIZEN), other.key(Kind.CITIZEN, CITIZEN), finder.key(Kind.TRACE, CITIZEN)}
     assert len(keys) == 3
     assert all(0 <= key < 2**63 for key in keys)
-
-
-def test_p95_is_a_bound() -> None:
-    assert p95({}) is None
-    assert p95({"ms <= 10": 95, "ms <= 500": 5, "accepted": 3}) == 10
-    assert p95({"ms <= 10": 94, "ms <= 500": 6}) == 500
-    assert p95({"ms <= +Inf": 1}) == -1
 
 
 def test_a_body_as_text_hides_nothing() -> None:

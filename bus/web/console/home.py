@@ -13,7 +13,8 @@ from flask import request
 from werkzeug.wrappers import Response as AnyResponse
 
 from bus.assembly import Bus
-from bus.overview import Flow, HourFigures, Overview, TroubleGroup, by_hour, last_hours, overview
+from bus.figures import Counts, Hour, Route
+from bus.overview import Overview, TroubleGroup, by_hour, last_hours, overview
 from bus.web.console.desk import Console, Desk, Right
 from registry.directory import Directory
 from registry.model import Stage
@@ -51,7 +52,7 @@ class _Kept:
         self._bus = bus
         self._mutex = threading.Lock()
         self._read: tuple[datetime, Overview, Evidence] | None = None
-        self._last: tuple[datetime, dict[Flow, int]] | None = None
+        self._last: tuple[datetime, dict[Route, int]] | None = None
 
     def now(self) -> tuple[datetime, Overview, Evidence]:
         now = utc_now()
@@ -121,14 +122,16 @@ def endings(directory: Directory, now: datetime) -> Iterator[Ending]:
 def _values(desk: Desk, kept: _Kept) -> dict[str, Any]:
     read_at, read, evidence = kept.now()
 
-    def seen(flow: Flow) -> bool:
-        return desk.sees(flow.sender, _agency_of(flow.system))
+    def seen(route: Route) -> bool:
+        return desk.sees(route.sender, route.receiver)
 
     def touches(group: TroubleGroup) -> bool:
         return desk.scope is None or desk.scope in group.agencies
 
-    flows = [each for each in read.flows if seen(each.flow)]
-    hours = by_hour(read, read_at, seen)
+    flows = [each for each in read.flows if seen(each.route)]
+    hours, sums = by_hour(read, read_at, seen), Counts()
+    for hour in hours:
+        sums += hour.counts
     dead, refused = list(filter(touches, read.dead)), list(filter(touches, read.refused))
     soon = sorted(
         (each for each in endings(desk.directory, read_at) if desk.sees(each.agency)), key=lambda each: each.at
@@ -137,7 +140,7 @@ def _values(desk: Desk, kept: _Kept) -> dict[str, Any]:
         "n": desk.names,
         "read_at": read_at,
         "strip": strip(hours),
-        "sums": {what: sum(getattr(hour, what) for hour in hours) for what in ("accepted", "delivered", "refused")},
+        "sums": sums,
         "flows": flows[:_MOST_FLOWS],
         "flows_left": max(0, len(flows) - _MOST_FLOWS),
         "waiting": sum(each.waiting for each in flows),
@@ -155,13 +158,9 @@ def _values(desk: Desk, kept: _Kept) -> dict[str, Any]:
 
 def bulk_address(group: TroubleGroup, **more: str) -> str:
     """The page that mends a group of dead deliveries."""
-    flow = group.flow
-    facts = {"system": flow.system, "service": flow.service, "sender": flow.sender, "reason": group.reason}
+    route = group.route
+    facts = {"system": route.system, "service": route.service, "sender": route.sender, "reason": group.reason}
     return f"/console/bulk?{urlencode({**facts, **more})}"
-
-
-def _agency_of(system: str) -> str:
-    return system.split("/", 1)[0]
 
 
 # ── the strip of the last day ─────────────────────────────────────────────────────────────────────────────────────────
@@ -171,7 +170,7 @@ def _agency_of(system: str) -> str:
 class Bar:
     """One hour of the strip: pieces from the bottom up, ``(colour, y, height)`` in pixels."""
 
-    hour: HourFigures
+    hour: Hour
     x: int
     pieces: tuple[tuple[str, float, float], ...]
 
@@ -181,14 +180,14 @@ STRIP_HEIGHT, _BAR_STEP = 100, 30
 _COLOURS: Final = (("delivered", "#2da44e"), ("refused", "#d4a72c"), ("died", "#cf222e"))
 
 
-def strip(hours: list[HourFigures]) -> list[Bar]:
+def strip(hours: list[Hour]) -> list[Bar]:
     """Bars as high as what ended in an hour; whatever failed is seen, be it one among a million."""
-    highest = max((hour.delivered + hour.refused + hour.died for hour in hours), default=0) or 1
+    highest = max((sum(getattr(hour.counts, what) for what, _ in _COLOURS) for hour in hours), default=0) or 1
     bars = []
     for place, hour in enumerate(hours):
         top, pieces = float(STRIP_HEIGHT), []
         for what, colour in _COLOURS:
-            value = getattr(hour, what)
+            value = getattr(hour.counts, what)
             height = max(value / highest * (STRIP_HEIGHT - 8), 3.0) if value else 0.0
             top -= height
             if height:
