@@ -24,7 +24,7 @@ from sqlalchemy import Connection, delete, func, insert, select, text
 from bus.ledger import BUCKETS_MS
 from bus.retention import OUT_OF_TURN, first_since
 from bus.store import Store
-from bus.tables import breakers, exchanges, flow_days, flow_hours, month_figures, months_made
+from bus.tables import exchanges, flow_days, flow_hours, month_figures, months_made
 from schemas.moment import from_micros, to_micros, utc_now
 
 _HOUR: Final = timedelta(hours=1)
@@ -164,12 +164,6 @@ class Figures:
         with self._store.reading(unhurried=True) as connection:
             for day, sender, system, what, value in _by_days(connection, _day(hour_of(since)), _day(hour_of(until))):
                 yield beginning_of(_first_hour(day)), sender, system, what, value
-
-    def resting(self) -> dict[str, datetime]:
-        """Systems whose circuit breaker is open, and since when."""
-        query = select(breakers.c.system, breakers.c.opened_at)
-        with self._store.reading() as connection:
-            return {system: from_micros(opened) for system, opened in connection.execute(query)}
 
     # ── days ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -15,13 +15,13 @@ from typing import Any, Final, Literal
 from sqlalchemy import Connection, Row, Select, func, insert, select, text, update
 
 from bus.alerts import DEFAULTS, Finding, Incident, Kind, Rule
+from bus.nodes import open_breakers
 from bus.people import AuditEvent, note
 from bus.store import Store
 from bus.tables import (
     alert_incidents,
     alert_notices,
     alert_rules,
-    breakers,
     duties,
     exchanges,
     flow_hours,
@@ -266,8 +266,7 @@ class AlertStore:
 
     def open_breakers(self) -> list[SystemCode]:
         with self._store.reading() as connection:
-            rows = connection.execute(select(breakers.c.system).order_by(breakers.c.system)).scalars()
-            return [SystemCode.unchecked(system) for system in rows]
+            return list(open_breakers(connection))
 
     def quota_used(self, grants: Sequence[str], period: str) -> dict[str, int]:
         found: dict[str, int] = {}

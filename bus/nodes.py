@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Row, delete, inspect, or_, select, text, update
 
@@ -61,6 +61,13 @@ class BreakerNews:
 
     def __bool__(self) -> bool:
         return bool(self.opened or self.closed or self.unused)
+
+
+class Opening(NamedTuple):
+    """That a circuit breaker opened."""
+
+    name: str
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +120,8 @@ class NodeStore:
         """Everything that nodes have told, by one read of two small tables."""
         with self._store.reading() as connection:
             found = [_node(row) for row in connection.execute(select(nodes).order_by(nodes.c.id))]
-            openings = connection.execute(select(breakers.c.system, breakers.c.opening)).all()
-        return Look(nodes=found, open={SystemCode.unchecked(system): opening for system, opening in openings})
+            openings = open_breakers(connection)
+        return Look(nodes=found, open={system: opening.name for system, opening in openings.items()})
 
     def look_if_any(self) -> Look:
         """The same of a store that may be older than the roll of nodes."""
@@ -188,6 +195,15 @@ class NodeStore:
         expired = select(used_proofs.c.proof).where(used_proofs.c.expires_at < to_micros(now)).limit(self.MOST_TIDIED)
         removed = connection.execute(delete(used_proofs).where(used_proofs.c.proof.in_(expired))).rowcount
         return int(gone + removed)
+
+
+def open_breakers(connection: Connection) -> dict[SystemCode, Opening]:
+    """The systems whose circuit breaker is open, in their order."""
+    query = select(breakers.c.system, breakers.c.opening, breakers.c.opened_at).order_by(breakers.c.system)
+    return {
+        SystemCode.unchecked(row.system): Opening(row.opening, from_micros(row.opened_at))
+        for row in connection.execute(query)
+    }
 
 
 def _is_kept(until: int, now: datetime, period: timedelta) -> bool:

@@ -17,9 +17,11 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, func, literal_column, select
 
 from bus.figures import OUTCOMES, Counts, Flow, Hour, Route, beginning_of, counts_by_route, hour_of
+from bus.nodes import Opening, open_breakers
 from bus.records import RefusalRecord
 from bus.store import Store
-from bus.tables import breakers, deliveries, exchanges, flow_hours, outbox, refusals
+from bus.tables import deliveries, exchanges, flow_hours, outbox, refusals
+from schemas.identifiers import SystemCode
 from schemas.moment import from_micros, to_micros
 
 MOST_LOOKED_AT: Final = 5000
@@ -76,8 +78,7 @@ class Overview:
     flows: tuple[FlowNow, ...]
     dead: tuple[TroubleGroup, ...]
     refused: tuple[TroubleGroup, ...]
-    #: System → since when its breaker is open.
-    open_breakers: Mapping[str, datetime]
+    open_breakers: Mapping[SystemCode, Opening]
     #: More waits, died or was refused than was looked at: counts are lower bounds.
     more_waiting: bool = False
     more_dead: bool = False
@@ -105,13 +106,13 @@ def overview(store: Store, now: datetime, last: Mapping[Route, int]) -> Overview
         waiting, more_waiting = _waiting(connection)
         dead, more_dead = _dead(connection)
         refused, more_refused = _refused(connection, now - timedelta(hours=24))
-        opened = connection.execute(select(breakers.c.system, breakers.c.opened_at)).all()
+        resting = open_breakers(connection)
     return Overview(
         hours=hours,
         flows=tuple(_flows(counts, {**last, **came}, waiting)),
         dead=dead,
         refused=refused,
-        open_breakers={system: from_micros(at) for system, at in opened},
+        open_breakers=resting,
         more_waiting=more_waiting,
         more_dead=more_dead,
         more_refused=more_refused,

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlencode
 
 from flask import request
 from werkzeug.wrappers import Response as AnyResponse
 
 from bus.figures import Counts, Figures, Flow
+from bus.nodes import Opening, open_breakers
+from bus.store import Store
 from bus.web.console.desk import Console, Desk, Right
-from schemas.identifiers import AgencyCode
+from schemas.identifiers import AgencyCode, SystemCode
 from schemas.moment import VIETNAM, utc_now
 
 #: Name in the address → how far back; whole days where it is more than one.
@@ -34,7 +36,7 @@ _COLUMNS: Final = (10, (_WIDTH - _NODE_WIDTH) // 2, _WIDTH - _NODE_WIDTH - 10)
 
 
 def install(console: Console) -> None:
-    kept = _Kept(Figures(console.bus.store))
+    kept = _Kept(console.bus.store)
 
     @console.page("/map", Right.SEE, menu=("Bản đồ luồng", "Flow map"))
     def flow_map(desk: Desk) -> AnyResponse:
@@ -93,18 +95,20 @@ def since_of(span: str, now: datetime) -> datetime:
 class _Kept:
     """What was read lately, by span. Thread-safe."""
 
-    def __init__(self, figures: Figures) -> None:
-        self._figures = figures
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._figures = Figures(store)
         self._mutex = threading.Lock()
         self._read: dict[str, tuple[datetime, list[Flow]]] = {}
 
-    def flows(self, span: str, now: datetime) -> tuple[datetime, list[Flow], dict[str, datetime]]:
-        """Since when, the flows, and which systems rest since when (at this moment)."""
+    def flows(self, span: str, now: datetime) -> tuple[datetime, list[Flow], dict[SystemCode, Opening]]:
+        """Since when, the flows, and which systems rest (at this moment)."""
         with self._mutex:
             known = self._read.get(span)
             if known is None or not timedelta(0) <= now - known[0] < _KEPT[span]:
                 known = self._read[span] = (now, self._figures.flows(since_of(span, now)))
-        return since_of(span, known[0]), known[1], self._figures.resting()
+        with self._store.reading() as connection:
+            return since_of(span, known[0]), known[1], open_breakers(connection)
 
 
 # ── drawing ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -162,7 +166,7 @@ class Drawing:
     lines_left: int
 
 
-def _lines(flows: Iterable[Flow], resting: dict[str, Any]) -> list[Line]:
+def _lines(flows: Iterable[Flow], resting: Collection[str]) -> list[Line]:
     found: dict[tuple[str, str], Line] = {}
     for flow in flows:
         if flow.system:
