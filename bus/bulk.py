@@ -27,6 +27,7 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    Subquery,
     cast,
     func,
     insert,
@@ -214,7 +215,7 @@ class Bulk:
         """What the deed would touch. Costs as much as there are dead deliveries, of however many messages."""
         columns = (deliveries.c.system, exchanges.c.service, _reason(self._store).label("reason"),
                    exchanges.c.pattern, deliveries.c.settled_at)  # fmt: skip
-        looked = self._meant(select(*columns), deed, meant).limit(MOST_PREVIEWED + 1).subquery()
+        looked = self._looked_at(deed, meant, *columns)
         calls = func.count().filter(looked.c.pattern == Pattern.REQUEST_REPLY.value)
         key = (looked.c.system, looked.c.service, looked.c.reason)
         grouped = select(
@@ -231,7 +232,9 @@ class Bulk:
 
     def reasons(self, deed: Deed, agency: AgencyCode | None) -> list[str]:
         """The reasons that there are at this moment, to choose from."""
-        return sorted({group.reason for group in self.preview(deed, Meant(agency=agency)).groups})
+        looked = self._looked_at(deed, Meant(agency=agency), _reason(self._store).label("reason"))
+        with self._store.reading() as connection:
+            return sorted(connection.execute(select(looked.c.reason).distinct()).scalars())
 
     def job(self, number: int) -> Job:
         """Raises NotFound(bulk-unknown)."""
@@ -369,6 +372,9 @@ class Bulk:
                 return self._ledger.set_aside_in(connection, ids)
             case Deed.TAKE_BACK:
                 return self._ledger.take_back_in(connection, ids)
+
+    def _looked_at(self, deed: Deed, meant: Meant, *columns: ColumnElement[Any]) -> Subquery:
+        return self._meant(select(*columns), deed, meant).limit(MOST_PREVIEWED + 1).subquery()
 
     def _meant(self, query: Select[Any], deed: Deed, meant: Meant) -> Select[Any]:
         """Oldest first. The state is said in full, not bound: so the partial indexes serve."""

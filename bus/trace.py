@@ -131,8 +131,9 @@ def _delivery_document(delivery: DeliveryRecord) -> dict[str, Any]:
     }
 
 
-def in_words(problem: Mapping[str, Any] | None, language: Language) -> str:
-    """A stored problem as a sentence: the catalogue's wording with its facts woven in, and what the receiver said."""
+def in_words(problem: Mapping[str, Any] | None, language: Language, *, quoting: bool = True) -> str:
+    """A stored problem as a sentence: the catalogue's wording with its facts woven in, and what the receiver said
+    (``quoting``)."""
     if problem is None:
         return ""
     reason = str(problem.get("reason", ""))
@@ -141,7 +142,7 @@ def in_words(problem: Mapping[str, Any] | None, language: Language) -> str:
         return reason
     text = wording.vi if language == "vi" else wording.en
     sentence = text.format_map(_Facts(problem.get("facts") or {}))
-    said = printable(str(problem.get("said") or ""))
+    said = printable(str(problem.get("said") or "")) if quoting else ""
     return f"{sentence} (“{said}”)" if said else sentence
 
 

@@ -14,7 +14,6 @@ from bus.alerts import KINDS, Incident, Kind, Rule, said_of, sentence_of
 from bus.incidents import AlertStore
 from bus.notices import check_webhook, page_of
 from bus.watching import WATCH_SECONDS
-from bus.web.console.bulk import reason_words
 from bus.web.console.desk import Console, Desk, Right
 from schemas.identifiers import AgencyCode, ServiceCode, SystemCode
 from schemas.moment import utc_now
@@ -168,7 +167,7 @@ def _words(desk: Desk) -> dict[str, Any]:
         "kind_name": lambda kind: desk.t(*KINDS[kind].name),
         "page_of": page_of,
         "subject_name": subject_name,
-        "reason_words": reason_words(desk),
+        "reason_words": desk.names.reason,
     }
 
 

@@ -14,10 +14,10 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from bus.bulk import MOST_IN_A_BATCH, Bulk, Deed, Job, Meant, Order, Preview, Touched
 from bus.web.console.desk import Console, Desk, Right
+from bus.web.console.words import Words
 from schemas.identifiers import AgencyCode, DossierCode, ServiceCode, SystemCode
 from schemas.moment import VIETNAM, from_micros, to_micros, utc_now
 from schemas.problem import NotFound
-from schemas.reasons import REASONS
 
 #: Deliveries of one batch to choose from.
 BATCHES: Final = (50, 200, MOST_IN_A_BATCH)
@@ -55,7 +55,7 @@ def install(console: Console) -> None:
             form=secrets.token_urlsafe(12),
             batches=BATCHES,
             deed_name=_deed_name(desk),
-            reason_words=reason_words(desk),
+            reason_words=desk.names.reason,
             address=_address,
             query=lambda **facts: _address({**given, **facts}, aside),
         )
@@ -110,7 +110,7 @@ def install(console: Console) -> None:
         preview = bulk.preview(Deed.REPLAY, _meant(desk, given))
         facts = _letter_facts(desk, given, preview.sample)
         return desk.show("bulk-letter.html", preview=preview, given=given, letter=facts, mailto=_mailto,
-                         reason_words=reason_words(desk))  # fmt: skip
+                         reason_words=desk.names.reason)  # fmt: skip
 
     def _job(desk: Desk, number: int) -> Job:
         job = bulk.job(number)
@@ -126,7 +126,7 @@ def _of_job(desk: Desk, job: Job) -> dict[str, Any]:
     return {
         "job": job,
         "deed_name": _deed_name(desk),
-        "reason_words": reason_words(desk),
+        "reason_words": desk.names.reason,
         "meant_words": list(_meant_words(desk, job.meant)),
     }
 
@@ -199,37 +199,16 @@ def _deed_name(desk: Desk) -> Any:
     return lambda deed: desk.t(*DEED_NAMES[Deed(deed)])
 
 
-def reason_words(desk: Desk) -> Any:
-    """A problem or a reason's code in words; a code that the catalogue does not know as it is."""
-
-    def words(problem: Mapping[str, Any] | str | None) -> str:
-        told: Mapping[str, Any] = {"reason": problem} if isinstance(problem, str) else (problem or {})
-        wording = REASONS.get(str(told.get("reason")))
-        if wording is None:
-            return str(told.get("reason", "–"))
-        return desk.t(wording.vi, wording.en).format_map(_Facts(told.get("facts") or {}))
-
-    return words
-
-
-class _Facts(dict[str, Any]):
-    """Facts for a sentence; one that is missing leaves an ellipsis."""
-
-    def __missing__(self, name: str) -> str:
-        return "…"
-
-
 def _meant_words(desk: Desk, meant: Meant) -> Iterator[tuple[str, str]]:
-    t, words = desk.t, reason_words(desk)
-    form = "%d/%m/%Y %H:%M:%S" if desk.language == "vi" else "%Y-%m-%d %H:%M:%S"
+    t, moment = desk.t, Words(desk.language).moment
     for name, value in (
         (t("Hệ thống nhận", "Receiving system"), meant.system),
         (t("Dịch vụ", "Service"), meant.service),
-        (t("Nguyên nhân", "Cause"), meant.reason and words(meant.reason)),
+        (t("Nguyên nhân", "Cause"), meant.reason and desk.names.reason(meant.reason)),
         (t("Bên gửi", "Sender"), meant.sender),
         (t("Hồ sơ", "Dossier"), meant.dossier),
-        (t("Thất bại từ", "Failed since"), meant.since and f"{meant.since.astimezone(VIETNAM):{form}}"),
-        (t("Thất bại trước", "Failed before"), meant.until and f"{meant.until.astimezone(VIETNAM):{form}}"),
+        (t("Thất bại từ", "Failed since"), meant.since and moment(meant.since)),
+        (t("Thất bại trước", "Failed before"), meant.until and moment(meant.until)),
         (t("Chỉ của cơ quan", "Only of agency"), meant.agency),
     ):
         if value:

@@ -75,5 +75,10 @@ class Names:
         """A stored problem as a sentence."""
         return in_words(problem, self.language)
 
+    def reason(self, problem: Mapping[str, Any] | str | None) -> str:
+        """Why, also of a reason's code alone, and nothing of what the receiver said: letters travel outside."""
+        told = {"reason": problem} if isinstance(problem, str) else problem
+        return in_words(told, self.language, quoting=False) or "–"
+
     def _t(self, vi: str, en: str) -> str:
         return vi if self.language == "vi" else en
