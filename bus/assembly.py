@@ -100,7 +100,7 @@ class Bus:
         with self.store.reading() as connection:
             if not self.log.has_grown(connection):
                 return None
-        return self._in_turn("seal", now, self.settings.checkpoint_seconds, partial(self.log.seal, now=now))
+        return self.in_turn("seal", now, self.settings.checkpoint_seconds, partial(self.log.seal, now=now))
 
     def to_be_stamped(self, now: datetime) -> Checkpoint | None:
         """The latest checkpoint, if it has no timestamp and no process of this bus has asked for one lately: then it is
@@ -108,7 +108,7 @@ class Bus:
         with self.store.reading() as connection:
             if self.log.unstamped_checkpoint(connection) is None:
                 return None
-        return self._in_turn("stamp", now, self.settings.timestamp_seconds, self.log.unstamped_checkpoint)
+        return self.in_turn("stamp", now, self.settings.timestamp_seconds, self.log.unstamped_checkpoint)
 
     def tidy_in_turn(self, now: datetime) -> int:
         """Remove what nobody needs any more: rows of processes that are gone, proofs that have expired, refused
@@ -118,11 +118,11 @@ class Bus:
             forgotten = self.ledger.forget_refused_in_time(connection, now)
             return forgotten + self.nodes.tidy(connection, now=now, silent_for=_SILENT)
 
-        return self._in_turn("tidy", now, _TIDY_SECONDS, tidy) or 0
+        return self.in_turn("tidy", now, _TIDY_SECONDS, tidy) or 0
 
-    def _in_turn(self, duty: str, now: datetime, seconds: float, do: Callable[[Connection], T]) -> T | None:
-        # A little less than the period: who looks once a period must not come just too early each time.
-        return self.nodes.in_turn(duty, self.cluster.id, now, timedelta(seconds=seconds * 0.9), do)
+    def in_turn(self, duty: str, now: datetime, seconds: float, do: Callable[[Connection], T]) -> T | None:
+        """Do a duty of all processes of this bus, unless one has done so within its period: None then."""
+        return self.nodes.once_a_period(duty, self.cluster.id, now, seconds, do)
 
     def close(self) -> None:
         """Let go of connections and files. The bus is not used again."""

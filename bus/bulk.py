@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Self
 
@@ -329,8 +329,7 @@ class Bulk:
         with self._store.reading() as connection:
             if connection.execute(_RUNNING).first() is None:
                 return 0
-        period = timedelta(seconds=BATCH_SECONDS * 0.9)
-        return nodes.in_turn("bulk", node_id, now, period, lambda connection: self.carry_on(connection, now)) or 0
+        return nodes.once_a_period("bulk", node_id, now, BATCH_SECONDS, lambda turn: self.carry_on(turn, now)) or 0
 
     def carry_on(self, connection: Connection, now: datetime) -> int:
         """One batch of the oldest job, in the caller's transaction."""

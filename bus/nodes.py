@@ -186,6 +186,13 @@ class NodeStore:
             taken = connection.execute(_FIRST_TIME, {"name": duty, **values}).rowcount
         return do(connection) if taken else None
 
+    def once_a_period(
+        self, duty: str, node_id: str, now: datetime, seconds: float, do: Callable[[Connection], T]
+    ) -> T | None:
+        """The same for a duty that every node looks at once in so many seconds."""
+        # A little less than the period: who looks once a period must not come just too early each time.
+        return self.in_turn(duty, node_id, now, timedelta(seconds=seconds * 0.9), do)
+
     # ── tidying ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def tidy(self, connection: Connection, now: datetime, silent_for: timedelta) -> int:

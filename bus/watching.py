@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from bus.alerts import KeyEnd, Kind, QuotaUse, Rule, Sight, judge
@@ -35,9 +35,7 @@ class Watch:
 
     def look_in_turn(self, now: datetime) -> bool:
         """Look, unless a process of this bus has done so within the minute. True when this one did."""
-        # A little less than the period: who looks once a period must not come just too early each time.
-        period = timedelta(seconds=WATCH_SECONDS * 0.9)
-        if not self._bus.nodes.in_turn("alerts", self._bus.cluster.id, now, period, lambda _: True):
+        if not self._bus.in_turn("alerts", now, WATCH_SECONDS, lambda _: True):
             return False
         self.look(now)
         return True
