@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, delete, func, insert, select, text
@@ -54,8 +55,7 @@ class Counts:
     took: dict[float, int] = field(default_factory=dict)
 
     def add(self, what: str, value: int) -> None:
-        if what.startswith("ms <= "):
-            bound = float(what[6:].replace("+Inf", "inf"))
+        if (bound := _bound(what)) is not None:
             self.took[bound] = self.took.get(bound, 0) + value
         elif what in OUTCOMES:
             setattr(self, what, getattr(self, what) + value)
@@ -92,6 +92,11 @@ class Counts:
                 return bound if bound == float("inf") else below + (bound - below) * (wanted - seen) / inside
             seen, below = seen + inside, bound
         return float("inf")
+
+
+@lru_cache(maxsize=256)
+def _bound(what: str) -> float | None:
+    return float(what[6:].replace("+Inf", "inf")) if what.startswith("ms <= ") else None
 
 
 class Route(NamedTuple):
@@ -320,6 +325,7 @@ def _first_hour(day: int) -> int:
     return day * _HOURS_A_DAY - _AHEAD
 
 
+@lru_cache(maxsize=1024)
 def beginning_of(hour: int) -> datetime:
     return from_micros(hour * 3_600_000_000)
 

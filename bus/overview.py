@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, func, literal_column, select
 
-from bus.figures import OUTCOMES, Counts, Flow, Hour, Route, beginning_of, counts_by_route, hour_of
+from bus.figures import OUTCOMES, Counts, Flow, Hour, Route, beginning_of, hour_of
 from bus.nodes import Opening, open_breakers
 from bus.records import RefusalRecord
 from bus.store import Store
@@ -73,8 +73,8 @@ class TroubleGroup:
 class Overview:
     """The first screen's figures of one moment, of the whole province."""
 
-    #: Hour since 1970, route, outcome, how many.
-    hours: tuple[tuple[int, Route, str, int], ...]
+    #: Each hour since 1970 → agency, or None for all → what was its affair, without latencies.
+    hours: tuple[tuple[int, Mapping[str | None, Counts]], ...]
     flows: tuple[FlowNow, ...]
     dead: tuple[TroubleGroup, ...]
     refused: tuple[TroubleGroup, ...]
@@ -84,55 +84,89 @@ class Overview:
     more_dead: bool = False
     more_refused: bool = False
 
+    def by_hour(self, agency: str | None) -> list[Hour]:
+        """24 hours, the present one last; ``agency``: what is its affair."""
+        return [Hour(begins=beginning_of(hour), counts=of.get(agency) or Counts()) for hour, of in self.hours]
 
-def last_hours(store: Store, now: datetime) -> dict[Route, int]:
-    """Of each route of the last week the last hour in which something came, since 1970. Reads a week of figures: ask it
-    once a minute."""
+
+class Overviews:
+    """Reads overviews, one after the other: of the hours that are over what they said the first time. Thread-safe."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        #: Hours in which nothing changes any more: up to this one, not including it.
+        self._settled: tuple[int, _Passed] | None = None
+
+    def read(self, now: datetime) -> Overview:
+        """Of the last 24 hours: from the beginning of the hour 23 hours ago."""
+        with self._store.reading() as connection:
+            passed = self._passed(connection, hour_of(now))
+            waiting, more_waiting = _waiting(connection)
+            dead, more_dead = _dead(connection)
+            refused, more_refused = _refused(connection, now - timedelta(hours=24))
+            resting = open_breakers(connection)
+        return Overview(
+            hours=tuple(passed.hours.items()),
+            flows=tuple(_flows(passed.routes, passed.last, waiting)),
+            dead=dead,
+            refused=refused,
+            open_breakers=resting,
+            more_waiting=more_waiting,
+            more_dead=more_dead,
+            more_refused=more_refused,
+        )
+
+    def _passed(self, connection: Connection, present: int) -> _Passed:
+        """The hour before this one is read again, too: what ended in its last second may be written in the next."""
+        settled = self._settled
+        if settled is None or settled[0] != present - 1:
+            before = _passed(connection, present - 23, present - 1)
+            settled = (present - 1, replace(before, last=_last_hours(connection, present)))
+            self._settled = settled
+        return settled[1] + _passed(connection, present - 1, present + 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Passed:
+    """What passed in some hours."""
+
+    #: Hour since 1970 → agency, or None for all → what was its affair, without latencies.
+    hours: Mapping[int, Mapping[str | None, Counts]]
+    routes: Mapping[Route, Counts]
+    #: Of each route the last hour in which something came.
+    last: Mapping[Route, int]
+
+    def __add__(self, later: _Passed) -> _Passed:
+        routes = dict(self.routes)
+        for route, counts in later.routes.items():
+            routes[route] = Counts()
+            routes[route] += self.routes.get(route, Counts())
+            routes[route] += counts
+        return _Passed(hours={**self.hours, **later.hours}, routes=routes, last={**self.last, **later.last})
+
+
+def _passed(connection: Connection, first: int, end: int) -> _Passed:
+    """From an hour up to another, not including it."""
+    hours: dict[int, dict[str | None, Counts]] = {hour: defaultdict(Counts) for hour in range(first, end)}
+    routes: dict[Route, Counts] = defaultdict(Counts)
+    last: dict[Route, int] = {}
+    rows = select(flow_hours).where(flow_hours.c.hour >= first, flow_hours.c.hour < end).order_by(flow_hours.c.hour)
+    for hour, sender, service, system, what, value in connection.execute(rows):
+        route = Route(sender, service, system)
+        routes[route].add(what, value)
+        if what in OUTCOMES:
+            for agency in {None, sender, route.receiver}:
+                hours[hour][agency].add(what, value)
+        if what == "accepted":
+            last[route] = hour
+    return _Passed(hours=hours, routes=routes, last=last)
+
+
+def _last_hours(connection: Connection, present: int) -> dict[Route, int]:
     columns = (flow_hours.c.sender, flow_hours.c.service, flow_hours.c.system)
-    first = hour_of(now) - DAYS_OF_FLOWS * 24
-    accepted = (flow_hours.c.hour >= first, flow_hours.c.what == "accepted")
-    query = select(*columns, func.max(flow_hours.c.hour)).where(*accepted).group_by(*columns)
-    with store.reading() as connection:
-        return {Route(*row[:3]): row[3] for row in connection.execute(query)}
-
-
-def overview(store: Store, now: datetime, last: Mapping[Route, int]) -> Overview:
-    """Of the last 24 hours: from the beginning of the hour 23 hours ago. ``last``: of :func:`last_hours`."""
-    with store.reading() as connection:
-        hours = _hours(connection, hour_of(now) - 23)
-        counts = counts_by_route(connection, now - timedelta(hours=23), now)
-        # What came since the week was read.
-        came = {route: hour for hour, route, what, _ in sorted(hours) if what == "accepted"}
-        waiting, more_waiting = _waiting(connection)
-        dead, more_dead = _dead(connection)
-        refused, more_refused = _refused(connection, now - timedelta(hours=24))
-        resting = open_breakers(connection)
-    return Overview(
-        hours=hours,
-        flows=tuple(_flows(counts, {**last, **came}, waiting)),
-        dead=dead,
-        refused=refused,
-        open_breakers=resting,
-        more_waiting=more_waiting,
-        more_dead=more_dead,
-        more_refused=more_refused,
-    )
-
-
-def by_hour(overview: Overview, now: datetime, seen: Callable[[Route], bool]) -> list[Hour]:
-    """24 hours, the present one last, of the routes that are seen."""
-    present = hour_of(now)
-    found = {hour: Counts() for hour in range(present - 23, present + 1)}
-    for hour, route, what, value in overview.hours:
-        if hour in found and seen(route):
-            found[hour].add(what, value)
-    return [Hour(begins=beginning_of(hour), counts=counts) for hour, counts in found.items()]
-
-
-def _hours(connection: Connection, first: int) -> tuple[tuple[int, Route, str, int], ...]:
-    outcomes = select(flow_hours).where(flow_hours.c.hour >= first, flow_hours.c.what.in_(OUTCOMES))
-    rows = connection.execute(outcomes)
-    return tuple((row.hour, Route(row.sender, row.service, row.system), row.what, row.value) for row in rows)
+    week = (flow_hours.c.hour >= present - DAYS_OF_FLOWS * 24, flow_hours.c.what == "accepted")
+    rows = connection.execute(select(*columns, func.max(flow_hours.c.hour)).where(*week).group_by(*columns))
+    return {Route(*row[:3]): row[3] for row in rows}
 
 
 def _waiting(connection: Connection) -> tuple[dict[Route, tuple[int, datetime]], bool]:
@@ -273,4 +307,4 @@ def _flows(
 
 
 def _by_trouble(one: FlowNow) -> tuple[object, ...]:
-    return one.oldest is None, one.oldest or from_micros(0), -one.counts.died, -one.counts.accepted, one.route
+    return one.oldest is None, one.oldest, -one.counts.died, -one.counts.accepted, one.route

@@ -11,7 +11,7 @@ from alembic import command
 from sqlalchemy import delete, insert, select
 
 from bus.figures import KEPT_DAYS, Counts, Figures
-from bus.overview import by_hour, overview
+from bus.overview import Overviews
 from bus.store import Store, migrate, migration_config
 from bus.tables import flow_days, flow_hours
 from schemas.moment import VIETNAM, to_micros, utc_now
@@ -87,8 +87,8 @@ def test_every_hour_is_there_and_only_the_affairs_of_an_agency(figures: Figures)
     put(figures, MIDNIGHT, "refused", 2, "H99.15", "dossier.note", "")
     put(figures, MIDNIGHT + timedelta(hours=1), "died", 5, "H99.16", "dossier.note", "H99.17/x")
     now = MIDNIGHT + timedelta(hours=23.5)
-    read = overview(figures._store, now, {})
-    hours = by_hour(read, now, lambda _: True)
+    read = Overviews(figures._store).read(now)
+    hours = read.by_hour(None)
     assert len(hours) == 24
     assert hours[0].begins == MIDNIGHT
     assert (hours[0].counts.accepted, hours[0].counts.refused, hours[1].counts.died) == (3, 2, 5)
@@ -105,7 +105,7 @@ def test_every_hour_is_there_and_only_the_affairs_of_an_agency(figures: Figures)
         "H99.1": [],
         "H99": [],
     }
-    theirs = by_hour(read, now, lambda route: route.concerns("H99.15"))
+    theirs = read.by_hour("H99.15")
     assert [hour.counts.died for hour in theirs[:2]] == [0, 0]
 
 
@@ -113,9 +113,29 @@ def test_the_first_screen_counts_as_the_map_does(figures: Figures) -> None:
     for hours, what, value in ((2, "ms <= 500", 3), (20, "ms <= 2000", 5), (20, "delivered", 8), (21, "accepted", 8)):
         put(figures, MIDNIGHT + timedelta(hours=hours), what, value)
     now = MIDNIGHT + timedelta(hours=23.5)
-    (first,), (mapped,) = overview(figures._store, now, {}).flows, figures.flows(MIDNIGHT, now)
+    (first,), (mapped,) = Overviews(figures._store).read(now).flows, figures.flows(MIDNIGHT, now)
     assert first.counts == mapped.counts
     assert first.counts.percentile_ms() == mapped.counts.percentile_ms() == pytest.approx(1920)
+
+
+def test_what_comes_is_counted_also_in_the_last_second_of_an_hour(figures: Figures) -> None:
+    overviews, now = Overviews(figures._store), MIDNIGHT + timedelta(hours=23.9)
+    put(figures, MIDNIGHT + timedelta(hours=3), "accepted", 1)
+    assert [hour.counts.accepted for hour in overviews.read(now).by_hour("H99.15")] == [0] * 3 + [1] + [0] * 20
+    for hours in (22, 23):  # one of them is over
+        put(figures, MIDNIGHT + timedelta(hours=hours), "accepted", 4)
+        put(figures, MIDNIGHT + timedelta(hours=hours), "ms <= 10", 4)
+    put(figures, MIDNIGHT + timedelta(hours=23), "accepted", 2, "H99.15", "dossier.other", "H99.16/kho")
+    read = overviews.read(now)
+    assert [hour.counts.accepted for hour in read.by_hour("H99.15")[-2:]] == [4, 6]
+    assert {(flow.service, flow.counts.accepted, flow.last_hour) for flow in read.flows} == {
+        ("dossier.note", 9, MIDNIGHT + timedelta(hours=23)),
+        ("dossier.other", 2, MIDNIGHT + timedelta(hours=23)),
+    }
+    later = overviews.read(now + timedelta(hours=5))
+    assert [hour.counts.accepted for hour in later.by_hour(None)[-8:]] == [0, 4, 6, 0, 0, 0, 0, 0]
+    assert later.flows[0].counts == Counts(accepted=8, took={10.0: 8})
+    assert later.flows[0].last_hour == MIDNIGHT + timedelta(hours=23)
 
 
 @pytest.mark.parametrize(

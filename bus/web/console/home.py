@@ -14,15 +14,15 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from bus.assembly import Bus
 from bus.figures import Counts, Hour, Route
-from bus.overview import Overview, TroubleGroup, by_hour, last_hours, overview
+from bus.overview import Overview, Overviews, TroubleGroup
 from bus.web.console.desk import Console, Desk, Right
 from registry.directory import Directory
 from registry.model import Stage
 from schemas.moment import utc_now
 from security.evidence.log import EvidenceDamaged, LogStanding, StampStanding
 
-#: All open pages of a process share what was read so lately; what takes longer to read, for a minute.
-_KEPT, _KEPT_LONGER = timedelta(seconds=5), timedelta(minutes=1)
+#: All open pages of a process share what was read so lately.
+_KEPT: Final = timedelta(seconds=5)
 #: What ends within this time is shown.
 _SOON: Final = timedelta(days=30)
 #: Rows of the table of flows, and groups of failures; the map and the bulk page show the others.
@@ -50,17 +50,15 @@ class _Kept:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
+        self._overviews = Overviews(bus.store)
         self._mutex = threading.Lock()
         self._read: tuple[datetime, Overview, Evidence] | None = None
-        self._last: tuple[datetime, dict[Route, int]] | None = None
 
     def now(self) -> tuple[datetime, Overview, Evidence]:
         now = utc_now()
         with self._mutex:
-            if self._last is None or not timedelta(0) <= now - self._last[0] < _KEPT_LONGER:
-                self._last = (now, last_hours(self._bus.store, now))
             if self._read is None or not timedelta(0) <= now - self._read[0] < _KEPT:
-                self._read = (now, overview(self._bus.store, now, self._last[1]), _evidence(self._bus, now))
+                self._read = (now, self._overviews.read(now), _evidence(self._bus, now))
             return self._read
 
 
@@ -129,7 +127,7 @@ def _values(desk: Desk, kept: _Kept) -> dict[str, Any]:
         return desk.scope is None or desk.scope in group.agencies
 
     flows = [each for each in read.flows if seen(each.route)]
-    hours, sums = by_hour(read, read_at, seen), Counts()
+    hours, sums = read.by_hour(desk.scope), Counts()
     for hour in hours:
         sums += hour.counts
     dead, refused = list(filter(touches, read.dead)), list(filter(touches, read.refused))
