@@ -60,6 +60,7 @@ from bus.records import (
     DossierEvent,
     ExchangeRecord,
     FoundMessage,
+    FoundPage,
     Leaf,
     LedgerWork,
     NewExchange,
@@ -75,7 +76,7 @@ from bus.records import (
     StoredReply,
     Wanted,
 )
-from bus.search import search
+from bus.search import search, search_page
 from bus.store import OutcomeUnknown, Store, StoreUnreachable
 from bus.tables import (
     FIRST_OF_REPLY,
@@ -904,6 +905,12 @@ class Ledger:
         """
         with self._store.reading() as connection:
             return search(connection, wanted)
+
+    def search_page(self, wanted: Wanted) -> FoundPage:
+        """The same, but looking through no more than some thousands: a page may have few messages or none and yet not
+        be the last."""
+        with self._store.reading() as connection:
+            return search_page(connection, wanted)
 
     def of_dossier(self, *codes: str) -> list[ExchangeRecord]:
         """Every message that is of a dossier or speaks of it, in the order of acceptance; the last

@@ -299,6 +299,17 @@ class FoundMessage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FoundPage:
+    """Messages that were found, newest first, and how far back was looked for them."""
+
+    messages: tuple[FoundMessage, ...]
+    #: Where the next page begins (:attr:`Wanted.before`); None: that was all.
+    before: int | None
+    #: The moment of acceptance there.
+    looked_back_to: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeadRecord:
     """One entry of the dead-letter list."""
 

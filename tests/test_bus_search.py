@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
 from itertools import islice, product
@@ -18,6 +19,7 @@ from sqlalchemy import Connection, event
 
 from bus.cli import lgsp
 from bus.records import FoundMessage, State, Wanted
+from bus.search import search_page
 from schemas.identifiers import AgencyCode, DossierCode, ServiceCode, SystemCode
 from schemas.moment import to_micros
 from security.evidence.checkpoint import NoteKey
@@ -166,6 +168,24 @@ def test_pages_join_without_a_gap_or_a_double(house: House, wanted: Wanted) -> N
     assert whole == _expected(longer)
 
 
+@pytest.mark.parametrize("part", range(5))
+def test_short_looks_find_the_same(house: House, part: int) -> None:
+    """However few rows a page looks at: pages together are the whole, none is stuck, and each says how far it is."""
+    for agency, state, service, (since, until) in COMBINATIONS[part::15]:
+        wanted = Wanted(agency=agency, state=state, service=service, since=since, until=until, limit=9)
+        whole, before, pages = [], None, 0
+        with house.store.reading() as connection:
+            while len(whole) < 9 and pages < 80:
+                page = search_page(connection, replace(wanted, before=before), rows=1500)
+                whole += [message.exchange_id for message in page.messages]
+                pages, earlier, before = pages + 1, before, page.before
+                if before is None:
+                    break
+                assert earlier is None or before < earlier
+                assert page.looked_back_to == BEGINNING + timedelta(minutes=-(-before // 2))
+        assert whole[:9] == _expected(wanted), wanted
+
+
 _NAMES = ("agency", "service", "state", "dossier", "since", "until", "before", "limit")
 
 
@@ -209,6 +229,15 @@ def test_no_question_reads_a_whole_table(house: House, wanted: Wanted) -> None:
         assert not re.search(rf"SCAN (exchanges|deliveries)\b(?! USING INDEX {small})", plan), plan
         for _, rows in re.findall(r"(Index.*?Scan[^\n]*)actual[^\n]*rows=(\d+)", plan):
             assert int(rows) < 5_000, plan
+
+
+def test_what_waits_is_found_by_the_short_indexes(house: House) -> None:
+    """A search along the primary key would look at every message there ever was."""
+    if house.store.is_sqlite:
+        plans = "\n".join(_plans(house, Wanted(state=State.WAITING)))
+        assert "deliveries USING INDEX deliveries_in_order" in plans
+        assert re.search(r"(SEARCH|SCAN) outbox", plans)
+        assert not re.search(r"SEARCH deliveries USING INTEGER PRIMARY KEY \(rowid>", plans)
 
 
 def _plans(house: House, wanted: Wanted) -> list[str]:

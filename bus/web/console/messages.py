@@ -45,13 +45,11 @@ def install(console: Console) -> None:
     @console.page("/messages", Right.SEE, menu=("Thông điệp", "Messages"))
     def messages(desk: Desk) -> AnyResponse:
         asked = {name: request.args.get(name, "").strip() for name in _FILTERS}
-        wanted = _wanted(desk, asked)
-        found = desk.bus.ledger.search(wanted)
-        older = found[-1].exchange_id if len(found) == _PAGE else None
-        more = urlencode({name: text for name, text in asked.items() if text and name != "before"} | {"before": older})
+        found = desk.bus.ledger.search_page(_wanted(desk, asked))
+        conditions = {name: text for name, text in asked.items() if text and name != "before"}
         return desk.show(
-            "messages.html", found=found, asked=asked, more=more if older else "", states=STATES,
-            n=desk.names,
+            "messages.html", found=found, asked=asked, full=len(found.messages) == _PAGE, states=STATES, n=desk.names,
+            more=urlencode(conditions | {"before": found.before}) if found.before is not None else "",
         )  # fmt: skip
 
     @console.page("/messages/<message_id>", Right.SEE)
