@@ -16,11 +16,11 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
+from bus.roles import PersonRole as PersonRole
 from bus.store import Store
 from bus.tables import audit_events, people, person_sessions
 from schemas.identifiers import AgencyCode
@@ -29,17 +29,6 @@ from schemas.problem import Malformed, NotFound
 from security.one_time import period_of
 from security.secrets import SecretBox
 from security.tokens import hash_secret, verify_secret
-
-
-class PersonRole(StrEnum):
-    """What somebody is there for. A person may have several."""
-
-    OBSERVER = "observer"
-    OPERATOR = "operator"
-    REGISTRAR = "registrar"
-    SECURITY_OFFICER = "security-officer"
-    AUDITOR = "auditor"
-
 
 #: A session ends so long after it was last used, and in any case so long after it began.
 IDLE, LONGEST = timedelta(minutes=30), timedelta(hours=10)

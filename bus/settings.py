@@ -17,8 +17,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
-#: The values of :class:`bus.people.PersonRole`; settings are read before anything of the store is.
-PERSON_ROLES = ("observer", "operator", "registrar", "security-officer", "auditor")
+from bus.roles import PersonRole
 
 
 class BadSetting(ValueError):
@@ -200,7 +199,7 @@ class Settings:
         found: dict[str, frozenset[str]] = {}
         for part in filter(None, (part.strip() for part in self.oidc_roles.split(","))):
             group, equals, role = part.rpartition("=")
-            if not equals or not group.strip() or role.strip() not in PERSON_ROLES:
+            if not equals or not group.strip() or role.strip() not in set(PersonRole):
                 raise ValueError(part)
             found[group.strip()] = found.get(group.strip(), frozenset()) | {role.strip()}
         return found
@@ -409,7 +408,7 @@ def _check_openid(settings: Settings) -> None:
     try:
         groups = settings.oidc_group_roles
     except ValueError:
-        raise BadSetting(f"LGSP_OIDC_ROLES: expected group=role,…; roles are {', '.join(PERSON_ROLES)}") from None
+        raise BadSetting(f"LGSP_OIDC_ROLES: expected group=role,…; roles are {', '.join(PersonRole)}") from None
     if settings.oidc_role_claim and not groups:
         raise BadSetting("LGSP_OIDC_ROLE_CLAIM: needs LGSP_OIDC_ROLES beside it")
 

@@ -110,11 +110,10 @@ class Watch:
 
 
 def _key_ends(bus: Bus) -> Iterator[KeyEnd]:
-    """Of each system that has keys: an old one may end when a newer one is there."""
+    """Of each system that has keys, and of the bus itself."""
     for system in bus.directory.current().systems.values():
-        ends = [held.not_after for held in system.certificates if held.revoked_at is None]
-        if ends and not system.suspended:
-            yield KeyEnd(system=system.code, ends=max(ends))
+        if system.keys_end is not None:
+            yield KeyEnd(system=system.code, ends=system.keys_end)
     ours: Any = bus.ring.find_key(bus.ring.current.key_id)
     if ours is not None:
         yield KeyEnd(system=ours.system, ends=ours.not_after)

@@ -121,6 +121,13 @@ class System:
     def agency(self) -> AgencyCode:
         return self.code.agency
 
+    @property
+    def keys_end(self) -> datetime | None:
+        """When it can sign no more: an older key beside a newer one may end, that is how keys are changed. None: it
+        has no key that counts now, or is suspended."""
+        ends = [held.not_after for held in self.certificates if held.revoked_at is None]
+        return max(ends, default=None) if not self.suspended else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:

@@ -114,6 +114,16 @@ def test_the_latest_version_is_the_highest_open_one(
     assert directory.service_exists(BIRTH) == bool(stages)
 
 
+def test_keys_end_with_the_last_that_counts() -> None:
+    key, now = SigningKey.generate(), utc_now()
+    old, new = (certificate(key, not_after=now + timedelta(days=days)) for days in (3, 90))
+    revoked = replace(new, not_after=now + timedelta(days=300), revoked_at=now)
+    assert system("H99.15/a", certificates=(new, old, revoked)).keys_end == new.not_after
+    assert system("H99.15/a", certificates=(revoked,)).keys_end is None
+    assert system("H99.15/a", certificates=(new,), suspended=True).keys_end is None
+    assert system("H99.15/a").keys_end is None
+
+
 def test_a_key_is_found_with_its_owner_and_dates() -> None:
     key = SigningKey.generate()
     revoked = utc_now()

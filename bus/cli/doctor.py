@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -287,20 +287,14 @@ def _registry(bus: Bus) -> Finding:
     words = f"{len(directory.agencies)} agencies, {len(directory.systems)} systems, {len(directory.services)} services"
     if not directory.agencies:
         return look(words, "Say who takes part: `lgsp registry apply FILE`.")
-    now = utc_now()
+    soon = utc_now() + timedelta(days=_LOOK_DAYS)
     ending = [
-        system.code
-        for system in directory.systems.values()
-        if system.certificates and all(_ends_soon(held.not_after, now) for held in system.certificates)
+        system.code for system in directory.systems.values() if system.keys_end is not None and system.keys_end < soon
     ]
     if ending:
         shown = ", ".join(ending[:5]) + (" …" if len(ending) > 5 else "")
         return look(f"{words}; keys end within {_LOOK_DAYS} days: {shown}", "Ask these members for new certificates.")
     return well(words)
-
-
-def _ends_soon(not_after: datetime, now: datetime) -> bool:
-    return not_after - now < timedelta(days=_LOOK_DAYS)
 
 
 def _evidence(bus: Bus) -> Finding:

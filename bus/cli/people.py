@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bus.roles import PersonRole
+
 if TYPE_CHECKING:
     from bus.cli import Session
     from bus.people import People
 
-_ROLES = ("observer", "operator", "registrar", "security-officer", "auditor")
+_ROLES = [role.value for role in PersonRole]
 
 
 @click.group()
@@ -51,7 +53,6 @@ def add(
     session: Session, name: str, display_name: str, roles: tuple[str, ...], agency: str | None, subject: str | None
 ) -> None:
     """A new account; prints its first password once."""
-    from bus.people import PersonRole
     from schemas.identifiers import AgencyCode
     from schemas.moment import utc_now
 

@@ -99,10 +99,8 @@ class Ending:
 def endings(directory: Directory, now: datetime) -> Iterator[Ending]:
     """Certificates of systems that are in use, services with a sunset, grants; soonest first is the caller's wish."""
     for system in directory.systems.values():
-        held = [known for known in system.certificates if known.revoked_at is None]
-        last = max((known.not_after for known in held), default=None)
-        # An older key beside a newer one may end: that is how keys are changed.
-        if last is not None and last <= now + _SOON and not system.suspended:
+        last = system.keys_end
+        if last is not None and last <= now + _SOON:
             address = f"/console/registry/systems/{system.code}"
             yield Ending(kind="certificate", at=last, subject=system.code, agency=system.agency, address=address)
     for service in directory.services.values():
