@@ -27,7 +27,6 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
-    Subquery,
     cast,
     func,
     insert,
@@ -215,7 +214,7 @@ class Bulk:
         """What the deed would touch. Costs as much as there are dead deliveries, of however many messages."""
         columns = (deliveries.c.system, exchanges.c.service, _reason(self._store).label("reason"),
                    exchanges.c.pattern, deliveries.c.settled_at)  # fmt: skip
-        looked = self._looked_at(deed, meant, *columns)
+        looked = self._meant(select(*columns), deed, meant).limit(MOST_PREVIEWED + 1).subquery()
         calls = func.count().filter(looked.c.pattern == Pattern.REQUEST_REPLY.value)
         key = (looked.c.system, looked.c.service, looked.c.reason)
         grouped = select(
@@ -231,8 +230,11 @@ class Bulk:
         )
 
     def reasons(self, deed: Deed, agency: AgencyCode | None) -> list[str]:
-        """The reasons that there are at this moment, to choose from."""
-        looked = self._looked_at(deed, Meant(agency=agency), _reason(self._store).label("reason"))
+        """The reasons that there are at this moment, to choose from: of as many as a preview looks at."""
+        query = select(_reason(self._store).label("reason"))
+        # Nothing of a message matters to who sees the province: without its row it costs a third.
+        query = _in_state(query, deed) if agency is None else self._meant(query, deed, Meant(agency=agency))
+        looked = query.limit(MOST_PREVIEWED + 1).subquery()
         with self._store.reading() as connection:
             return sorted(connection.execute(select(looked.c.reason).distinct()).scalars())
 
@@ -372,16 +374,9 @@ class Bulk:
             case Deed.TAKE_BACK:
                 return self._ledger.take_back_in(connection, ids)
 
-    def _looked_at(self, deed: Deed, meant: Meant, *columns: ColumnElement[Any]) -> Subquery:
-        return self._meant(select(*columns), deed, meant).limit(MOST_PREVIEWED + 1).subquery()
-
     def _meant(self, query: Select[Any], deed: Deed, meant: Meant) -> Select[Any]:
-        """Oldest first. The state is said in full, not bound: so the partial indexes serve."""
-        return (
-            query.select_from(deliveries.join(exchanges, exchanges.c.id == deliveries.c.exchange_id))
-            .where(deliveries.c.state == literal_column(f"'{deed.of.value}'"), *self._conditions(meant))
-            .order_by(deliveries.c.id)
-        )
+        joined = query.select_from(deliveries.join(exchanges, exchanges.c.id == deliveries.c.exchange_id))
+        return _in_state(joined.where(*self._conditions(meant)), deed)
 
     def _conditions(self, meant: Meant) -> list[ColumnElement[bool]]:
         found: list[ColumnElement[bool]] = []
@@ -411,6 +406,11 @@ _TOUCHED = (
     deliveries.c.attempt, deliveries.c.state, exchanges.c.message_id, exchanges.c.service, exchanges.c.sender,
     exchanges.c.traceparent,
 )  # fmt: skip
+
+
+def _in_state(query: Select[Any], deed: Deed) -> Select[Any]:
+    """Oldest first. The state is said in full, not bound: so the partial indexes serve."""
+    return query.where(deliveries.c.state == literal_column(f"'{deed.of.value}'")).order_by(deliveries.c.id)
 
 
 def _reason(store: Store) -> ColumnElement[str]:

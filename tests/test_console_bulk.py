@@ -19,6 +19,8 @@ from bus.people import AuditEvent, People, PersonRole
 from bus.records import State
 from bus.tables import deliveries
 from bus.trace import status_document
+from bus.web.console.names import Names
+from registry.directory import Directory
 from schemas.identifiers import AgencyCode, MessageId, ServiceCode
 from schemas.moment import utc_now
 from schemas.problem import NotFound, ProviderRejected, ProviderUnavailable
@@ -83,6 +85,26 @@ def test_a_preview_counts_by_cause_and_changes_nothing(world: World) -> None:
     assert world.rows() == before
     one = bulk_of(world).preview(Deed.REPLAY, Meant(reason="provider-refused", system=RECEIVING))
     assert (one.count, one.sample[0].trace_id) == (1, "0af7651916cd43dd8448eb211c80319c")
+
+
+def test_reasons_to_choose_from_are_those_that_there_are(world: World) -> None:
+    for problem in (None, REFUSED, REFUSED):
+        dead_letter(world, problem)
+    for agency, reasons in ((None, 2), (SENDER, 2), (RECEIVER, 2), (AgencyCode("H99.17"), 0)):
+        found = bulk_of(world).reasons(Deed.REPLAY, agency)
+        assert found == ["provider-refused", "provider-unreachable"][:reasons]
+    assert bulk_of(world).reasons(Deed.TAKE_BACK, None) == []
+
+
+def test_a_reason_quotes_nobody() -> None:
+    names = Names(Directory([]), "en")
+    problem = {"reason": "provider-refused", "facts": {"status": 422}, "said": "Nguyễn Văn A: 099199000001"}
+    sentence = names.reason(problem)
+    assert sentence.startswith("The receiver answered with status 422")
+    assert names.problem(problem) == f"{sentence} (“Nguyễn Văn A: 099199000001”)"
+    assert names.reason("provider-refused").startswith("The receiver answered with status …")
+    assert [names.reason(nothing) for nothing in (None, {}, "")] == ["–", "–", "–"]
+    assert names.reason("khong-co") == "khong-co"
 
 
 @pytest.mark.parametrize(
