@@ -422,6 +422,14 @@ def test_a_duty_is_done_once_a_period_however_many_ask(house: House) -> None:
     assert done == [0, 10, 20]
 
 
+def test_who_looks_a_little_early_does_not_miss_its_period(house: House) -> None:
+    nodes = NodeStore(house.store)
+    looks = [NOON + timedelta(seconds=seconds) for seconds in (0, 5, 9.5, 10, 19.5)]
+    assert [nodes.once_a_period("alerts", "a", now, 10, lambda _: True) for now in looks] == [
+        True, None, True, None, True,
+    ]  # fmt: skip
+
+
 def test_a_duty_that_failed_is_done_by_the_next(house: House) -> None:
     nodes = NodeStore(house.store)
 
