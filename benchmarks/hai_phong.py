@@ -236,21 +236,12 @@ class Played:
     report: Report
 
 
-def play(
-    half_year: HalfYear,
-    folder: Path,
-    servers: Servers,
-    say: Callable[[str], None],
-    *,
-    senders: int = SENDERS,
-    pause_seconds: float = 5.0,
-) -> Report:
-    """The half-year in a fresh database and an empty folder, and its audit."""
-    with played(half_year, folder, servers, say, senders=senders, pause_seconds=pause_seconds) as done:
-        begun = time.monotonic()
-        done.report.findings = audit(done.bus, half_year, done.sent, done.arrivals, most_bundles=MOST_BUNDLES)
-        done.report.audit_seconds = time.monotonic() - begun
-        return done.report
+def audited(done: Played, half_year: HalfYear) -> Report:
+    """Its report, with what the audit finds."""
+    begun = time.monotonic()
+    done.report.findings = audit(done.bus, half_year, done.sent, done.arrivals, most_bundles=MOST_BUNDLES)
+    done.report.audit_seconds = time.monotonic() - begun
+    return done.report
 
 
 @contextmanager
@@ -567,14 +558,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Path(folder).chmod(0o711)  # PostgreSQL's own user passes through
         servers = Servers(Path(folder) / "servers")
         try:
-            report = play(
-                HalfYear(dossiers_wanted=options.dossiers),
+            half_year = HalfYear(dossiers_wanted=options.dossiers)
+            with played(
+                half_year,
                 Path(folder) / "scenario",
                 servers,
                 lambda text: print(f"{time.monotonic() - begun:6.0f} s  {text}", flush=True),
                 senders=options.senders,
                 pause_seconds=options.pause,
-            )
+            ) as done:
+                report = audited(done, half_year)
         finally:
             servers.stop()
     print("\n" + write_report(report, results).read_text(encoding="utf-8"))

@@ -36,6 +36,10 @@ DELIVERED_PAPER = b"%PDF-1.7 da nhan " * 5_000
 ANSWER = b'{"found":true}'
 
 
+#: What the fixture `opened` is.
+Open = Callable[[Settings], Bus]
+
+
 def provider(_environ: object, start_response: Any) -> list[bytes]:
     start_response("200 OK", [("Content-Type", "application/json")])
     return [ANSWER]

@@ -17,7 +17,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -36,6 +36,8 @@ from tests.postgresql import PrivateServer, hasty_folder, private_postgresql
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+    from bus.assembly import Bus
+    from bus.settings import Settings
     from tests.console_house import ConsoleHouse
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
@@ -156,6 +158,15 @@ def new_store(request: pytest.FixtureRequest) -> Callable[[str, Path], str]:
         return server.url(server.new_database(request.getfixturevalue("template")))
 
     return make
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[[Settings], Bus]]:
+    """``opened(settings)``: a bus that is closed at the end."""
+    from bus.assembly import open_bus
+
+    with ExitStack() as buses:
+        yield lambda settings: buses.enter_context(closing(open_bus(settings)))
 
 
 @pytest.fixture(scope="session")

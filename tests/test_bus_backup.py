@@ -6,7 +6,7 @@ import hashlib
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from bus.bundles import bundle_of, trust_of
 from bus.logs import no_logs
 from bus.records import State
 from bus.retention import SMALLEST_PART, Retention
-from bus.settings import Settings
 from bus.setup import initialise
 from schemas.moment import utc_now
 from schemas.problem import Malformed, NotFound, Problem
@@ -39,6 +38,7 @@ from tests.backed_up import (
     PAPER,
     Forged,
     Lived,
+    Open,
     Stores,
     all_rows,
     back_up,
@@ -77,22 +77,6 @@ def world(kind: str, stores: Stores, tmp_path: Path) -> Iterator[World]:
     facts = {"store_url": url} if (url := stores.ready(kind)) else {}
     with no_logs(), serving(provider) as partner, bus_world(tmp_path / "old", partner_url=partner.url, **facts) as made:
         yield made
-
-
-@pytest.fixture
-def opened() -> Iterator[Callable[[Settings], Bus]]:
-    buses: list[Bus] = []
-
-    def open_(settings: Settings) -> Bus:
-        buses.append(open_bus(settings))
-        return buses[-1]
-
-    yield open_
-    for bus in buses:
-        bus.close()
-
-
-Open = Callable[[Settings], Bus]
 
 
 # ── there and back ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bus.assembly import Bus, open_bus
+from bus.assembly import open_bus
 from bus.backup.checking import check_backup
 from bus.backup.container import rows_of
 from bus.logs import no_logs
@@ -30,6 +30,7 @@ from tests.backed_up import (
     OTHER_KEY,
     PAPER,
     Forged,
+    Open,
     Stores,
     all_rows,
     back_up,
@@ -54,22 +55,6 @@ def stores(request: pytest.FixtureRequest) -> Stores:
 def world(tmp_path: Path) -> Iterator[World]:
     with no_logs(), serving(provider) as partner, bus_world(tmp_path / "old", partner_url=partner.url) as made:
         yield made
-
-
-@pytest.fixture
-def opened() -> Iterator[Callable[[Settings], Bus]]:
-    buses: list[Bus] = []
-
-    def open_(settings: Settings) -> Bus:
-        buses.append(open_bus(settings))
-        return buses[-1]
-
-    yield open_
-    for bus in buses:
-        bus.close()
-
-
-Open = Callable[[Settings], Bus]
 
 
 # ── files that are no good ────────────────────────────────────────────────────────────────────────────────────────────

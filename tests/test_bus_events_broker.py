@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,6 +27,7 @@ from registry.model import EventDelivery
 from schemas.events import DOSSIER_CHANGED, MEDIA_TYPE
 from tests.bus_world import RECEIVING, SENDING, World, bus_world
 from tests.events_world import SUBSCRIPTION, accept, run, services, state
+from tests.processes import running
 
 pytestmark = pytest.mark.service
 
@@ -168,21 +168,8 @@ def behind(world: World, subscription: str) -> bool:
         return cursor.position < world.bus.log.size(connection) - 1
 
 
-@contextmanager
-def worker(world: World) -> Iterator[subprocess.Popen[bytes]]:
-    with (world.settings.home / "work.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bus.work"],
-            env=child_environment(world.settings),
-            cwd=Path(__file__).resolve().parent.parent,
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
+def worker(world: World) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    return running("bus.work", child_environment(world.settings), world.settings.home / "work.log")
 
 
 def test_a_killed_worker_and_a_broker_that_was_away_cost_nothing(world: World, rabbitmq: RabbitNode) -> None:
