@@ -12,10 +12,13 @@ import pytest
 from playwright.sync_api import Page
 from sqlalchemy import text
 
+from bus import alerts as alarm
 from bus.finding import MOST_NUMBERS, Finder, Kind, numbers_in
+from bus.incidents import AlertStore
 from bus.logs import no_logs
 from bus.people import PersonRole
 from bus.records import State
+from bus.watching import Watch
 from bus.web.console.messages import as_text
 from registry.model import DossierView, Grant, Pattern, PaymentView, Service
 from schemas.identifiers import AgencyCode, MessageId, ServiceCode
@@ -283,6 +286,14 @@ def test_the_first_screen_says_what_is_wrong(console_house: ConsoleHouse, page: 
     part = f"{console_house.url}/console/parts/overview"
     tag = page.request.get(part, headers={"Lgsp-Part": "overview"}).headers["etag"]
     assert page.request.get(part, headers={"Lgsp-Part": "overview", "If-None-Match": tag}).status == 304
+    alerts = AlertStore(console_house.world.bus.store)
+    rule = next(rule for rule in alerts.rules() if rule.kind is alarm.Kind.BREAKER)
+    alerts.keep(rule, [alarm.Finding(subject="G99/csdl", value=0)], utc_now())
+    page.reload()
+    assert page.inner_text("#overview").index("Tạm ngừng gọi hệ thống") < page.inner_text("#overview").index(
+        "Không giao được"
+    )
+    assert_fits(page)
     page.click("text=Xem từng thông điệp")
     assert page.locator("main tbody tr").count() == 1
     assert_accessible(page)
@@ -292,6 +303,12 @@ def test_the_first_screen_says_what_is_wrong(console_house: ConsoleHouse, page: 
 def test_a_first_screen_without_anything(console_house: ConsoleHouse, page: Page) -> None:
     console_house.sign_in(page)
     main = page.inner_text("main")
+    assert "không có tiến trình chuyển phát nào chạy" in main
+    assert "Không có việc nào" not in main
+    Watch(console_house.world.bus).look_in_turn(utc_now())
+    page.reload()
+    main = page.inner_text("main")
+    assert "không có tiến trình" not in main
     assert "Không có việc nào" in main
     assert "Chưa có luồng nào" in main
     assert_accessible(page)
@@ -397,6 +414,7 @@ def test_another_agencys_affairs_do_not_exist(console_house: ConsoleHouse, page:
     record = world.bus.ledger.find(theirs)
     assert record is not None
     console_house.person("thu", agency=RECEIVER)
+    Watch(world.bus).look_in_turn(utc_now())
     console_house.sign_in(page, "thu")
     main = page.inner_text("main")
     assert "Không có việc nào" in main

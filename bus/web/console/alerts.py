@@ -31,11 +31,11 @@ def install(console: Console) -> None:
 
     @console.page("/alerts", menu=("Cảnh báo", "Alerts"))
     def alerts(desk: Desk) -> AnyResponse:
-        return desk.show("alerts.html", **_open_now(desk, store), **_rules(desk, store))
+        return desk.show("alerts.html", **open_now(desk, store), **_rules(desk, store))
 
     @console.page("/alerts/open")
     def open_alerts(desk: Desk) -> AnyResponse:
-        answer = desk.show("alerts-open.html", **_open_now(desk, store))
+        answer = desk.show("alerts-open.html", **open_now(desk, store))
         answer.add_etag()
         return answer.make_conditional(request)
 
@@ -139,7 +139,7 @@ def install(console: Console) -> None:
         return rule, troubles
 
 
-def _open_now(desk: Desk, store: AlertStore) -> dict[str, Any]:
+def open_now(desk: Desk, store: AlertStore) -> dict[str, Any]:
     """Also whether anybody watches: where nobody does, an empty list means nothing."""
     counts_until, now = store.watched_at(), utc_now()
     watched = counts_until is not None and now - counts_until < timedelta(seconds=2 * WATCH_SECONDS)

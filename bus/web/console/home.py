@@ -14,7 +14,9 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from bus.assembly import Bus
 from bus.figures import Counts, Hour, Route
+from bus.incidents import AlertStore
 from bus.overview import Overview, Overviews, TroubleGroup
+from bus.web.console.alerts import open_now
 from bus.web.console.desk import Console, Desk, Right
 from registry.directory import Directory
 from registry.model import Stage
@@ -31,16 +33,16 @@ _MOST_GROUPS: Final = 20
 
 
 def install(console: Console) -> None:
-    kept = _Kept(console.bus)
+    kept, alerts = _Kept(console.bus), AlertStore(console.bus.store)
 
     @console.page("/", Right.SEE, menu=("Tổng quan", "Overview"))
     def home(desk: Desk) -> AnyResponse:
-        return desk.show("home.html", **_values(desk, kept))
+        return desk.show("home.html", **_values(desk, kept), **open_now(desk, alerts))
 
     @console.page("/parts/overview", Right.SEE)
     def overview_part(desk: Desk) -> AnyResponse:
         """What of the first screen changes; an answer that is as before costs the browser nothing."""
-        answer = desk.show("home-live.html", **_values(desk, kept))
+        answer = desk.show("home-live.html", **_values(desk, kept), **open_now(desk, alerts))
         answer.add_etag()
         return answer.make_conditional(request)
 
