@@ -87,7 +87,7 @@ class Standing:
         synchronised: object,
         procedure: str | None = None,
     ) -> None:
-        """What one message says; parameters in the order of ``bus.ledger.MILESTONE_COLUMNS``."""
+        """What one message says; parameters in the order of ``bus.telling.MILESTONE_COLUMNS``."""
         if unit:
             self.unit = unit
         if procedure:

@@ -26,7 +26,7 @@ from bus.ledger import BUCKETS_MS
 from bus.retention import OUT_OF_TURN, first_since
 from bus.store import Store
 from bus.tables import exchanges, flow_days, flow_hours, month_figures, months_made
-from schemas.moment import from_micros, to_micros, utc_now
+from schemas.moment import beginning_of, from_micros, hour_of, to_micros, utc_now
 
 _HOUR: Final = timedelta(hours=1)
 #: Vietnam's midnight in hours since 1970: seven hours ahead, no summer time.
@@ -311,11 +311,6 @@ def _whole_days(connection: Connection, first: int, end: int) -> tuple[int, int]
     return first_day, max(first_day, min(_day(end), 0 if done is None else int(done) + 1))
 
 
-def hour_of(moment: datetime) -> int:
-    """Counted from 1970."""
-    return to_micros(moment) // 3_600_000_000
-
-
 def _day(hour: int) -> int:
     """The day in Vietnam, counted from 1970."""
     return (hour + _AHEAD) // _HOURS_A_DAY
@@ -323,11 +318,6 @@ def _day(hour: int) -> int:
 
 def _first_hour(day: int) -> int:
     return day * _HOURS_A_DAY - _AHEAD
-
-
-@lru_cache(maxsize=1024)
-def beginning_of(hour: int) -> datetime:
-    return from_micros(hour * 3_600_000_000)
 
 
 _ADD_UP: Final = text(

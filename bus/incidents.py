@@ -28,7 +28,7 @@ from bus.tables import (
     quota_usage,
 )
 from schemas.identifiers import AgencyCode, SystemCode
-from schemas.moment import from_micros, to_micros
+from schemas.moment import from_micros, hour_of, to_micros
 from schemas.problem import NotFound
 
 #: What was not found for so long has ended: what comes and goes every minute is one incident, and one letter.
@@ -236,7 +236,7 @@ class AlertStore:
 
     def attempts(self, now: datetime) -> dict[SystemCode, tuple[int, int]]:
         """Failed attempts and all, of this hour and the one before, by system."""
-        hour = to_micros(now) // 3_600_000_000
+        hour = hour_of(now)
         query = (
             select(flow_hours.c.system, flow_hours.c.what, func.sum(flow_hours.c.value))
             .where(flow_hours.c.hour >= hour - 1, flow_hours.c.what.in_(["delivered", "retried", "died"]))

@@ -16,13 +16,13 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, func, literal_column, select
 
-from bus.figures import OUTCOMES, Counts, Flow, Hour, Route, beginning_of, hour_of
+from bus.figures import OUTCOMES, Counts, Flow, Hour, Route
 from bus.nodes import Opening, open_breakers
 from bus.records import RefusalRecord
 from bus.store import Store
 from bus.tables import deliveries, exchanges, flow_hours, outbox, refusals
 from schemas.identifiers import SystemCode
-from schemas.moment import from_micros, to_micros
+from schemas.moment import beginning_of, from_micros, hour_of, to_micros
 
 MOST_LOOKED_AT: Final = 5000
 #: Flows that were silent longer are gone from the table.

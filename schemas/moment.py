@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 VIETNAM = ZoneInfo("Asia/Ho_Chi_Minh")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_MICROS_AN_HOUR = 3_600_000_000
 
 
 def utc_now() -> datetime:
@@ -21,6 +23,17 @@ def to_micros(moment: datetime) -> int:
 
 def from_micros(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros)
+
+
+def hour_of(moment: datetime) -> int:
+    """The hour in which it is, counted from 1970: how the store keeps what is added up by the hour."""
+    return to_micros(moment) // _MICROS_AN_HOUR
+
+
+@lru_cache(maxsize=1024)
+def beginning_of(hour: int) -> datetime:
+    """The first moment of such an hour."""
+    return from_micros(hour * _MICROS_AN_HOUR)
 
 
 def to_wire(moment: datetime) -> str:

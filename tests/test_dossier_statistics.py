@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import insert
 
 from bus.dossiers import Statistics, Timeliness, percent, statistics_of, story_of
-from bus.ledger import MILESTONE_COLUMNS
 from bus.records import DossierEvent, State
 from bus.store import migrate
 from bus.tables import dossier_events
+from bus.telling import MILESTONE_COLUMNS
 from registry.dossier_view import DossierFact
 from schemas.codes import DOSSIER_STATUSES, LOCAL_STATUSES, may_follow
 from schemas.identifiers import DossierCode, SystemCode
