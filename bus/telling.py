@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, exists, func, literal, literal_column, select, text
+from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, literal, literal_column, select, text
 
 from bus.records import (
     AttemptRecord,
@@ -53,6 +53,9 @@ from schemas.moment import from_micros, to_micros
 
 #: Messages that are read in one go by :func:`carried`; their bodies are in memory together.
 _CARRIED_AT_ONCE = 200
+
+#: Fewer than either store takes.
+_VALUES_OF_A_STATEMENT = 500
 
 #: Messages of one dossier that are told. Real ones have some dozens.
 MOST_OF_A_DOSSIER = 1000
@@ -116,31 +119,39 @@ def found_by(connection: Connection, key: int) -> tuple[list[ExchangeRecord], li
 def _find_where(connection: Connection, condition: ColumnElement[bool]) -> list[ExchangeRecord]:
     kept = exists().where(payloads.c.exchange_id == exchanges.c.id).label("body_kept")
     rows = connection.execute(select(exchanges, kept).where(condition).order_by(exchanges.c.id)).all()
-    return [_exchange_record(row, _deliveries_of(connection, row.id)) for row in rows]
+    its = _deliveries_of(connection, [row.id for row in rows])
+    return [_exchange_record(row, its[row.id]) for row in rows]
 
 
-def _deliveries_of(connection: Connection, exchange_id: int) -> list[DeliveryRecord]:
-    rows = connection.execute(
+def _deliveries_of(connection: Connection, exchange_ids: Sequence[int]) -> dict[int, list[DeliveryRecord]]:
+    """By exchange, for all of them at once: a dossier may have hundreds."""
+    with_due = (
         select(deliveries, func.coalesce(outbox.c.queued_at, outbox.c.due_at).label("due_at"))
         .outerjoin(outbox, outbox.c.delivery_id == deliveries.c.id)
-        .where(deliveries.c.exchange_id == exchange_id)
         .order_by(deliveries.c.id)
-    ).all()
+    )
+    rows = list(_some_at_a_time(connection, with_due, deliveries.c.exchange_id, exchange_ids))
     ids = [row.id for row in rows]
     tried: dict[int, list[AttemptRecord]] = defaultdict(list)
-    for row in connection.execute(
-        select(attempts).where(attempts.c.delivery_id.in_(ids)).order_by(attempts.c.delivery_id, attempts.c.number)
-    ):
+    by_number = select(attempts).order_by(attempts.c.delivery_id, attempts.c.number)
+    for row in _some_at_a_time(connection, by_number, attempts.c.delivery_id, ids):
         tried[row.delivery_id].append(_attempt_record(row))
     ordered: dict[int, list[ReplayRecord]] = defaultdict(list)
-    for row in connection.execute(
-        select(replays, replayed.c.delivery_id, replayed.c.after_attempt)
-        .join(replayed)
-        .where(replayed.c.delivery_id.in_(ids))
-        .order_by(replays.c.id)
-    ):
+    orders = select(replays, replayed.c.delivery_id, replayed.c.after_attempt).join(replayed).order_by(replays.c.id)
+    for row in _some_at_a_time(connection, orders, replayed.c.delivery_id, ids):
         ordered[row.delivery_id].append(_replay_record(row))
-    return [_delivery_record(row, tried[row.id], ordered[row.id]) for row in rows]
+    found: dict[int, list[DeliveryRecord]] = defaultdict(list)
+    for row in rows:
+        found[row.exchange_id].append(_delivery_record(row, tried[row.id], ordered[row.id]))
+    return found
+
+
+def _some_at_a_time(
+    connection: Connection, query: Select[Any], column: ColumnElement[int], ids: Sequence[int]
+) -> Iterator[Row[Any]]:
+    """What the query finds of these; a statement has room for so many values only."""
+    for first in range(0, len(ids), _VALUES_OF_A_STATEMENT):
+        yield from connection.execute(query.where(column.in_(ids[first : first + _VALUES_OF_A_STATEMENT])))
 
 
 def body_of(connection: Connection, exchange_id: int) -> bytes | None:
