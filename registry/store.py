@@ -310,8 +310,11 @@ class RegistryStore:
         with self._reader.connect() as connection:
             return list(connection.execute(select(secrets.c.name).order_by(secrets.c.name)).scalars())
 
-    def put_secret(self, name: str, sealed: bytes, actor: str = "") -> None:
-        """Keep a sealed secret under its name, in place of an earlier one. The audit trail holds no digest of it."""
+    def put_secret(
+        self, name: str, sealed: bytes, actor: str = "", also: Callable[[Connection], object] | None = None
+    ) -> None:
+        """Keep a sealed secret under its name, in place of an earlier one. The audit trail holds no digest of it.
+        ``also`` writes in the same transaction."""
         row = {"sealed": sealed, "updated_at": to_micros(utc_now())}
         with self._engine.begin() as connection:
             replaced = connection.execute(update(secrets).where(secrets.c.name == name).values(row)).rowcount
@@ -319,6 +322,8 @@ class RegistryStore:
                 connection.execute(insert(secrets).values(name=name, **row))
             event = _event(actor, _revision(connection), "change" if replaced else "add", _SECRET, name)
             connection.execute(insert(registry_events).values(event))
+            if also is not None:
+                also(connection)
 
 
 def _revision(connection: Connection) -> int:

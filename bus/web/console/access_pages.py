@@ -22,7 +22,7 @@ from bus.access_requests import (
 from bus.people import note
 from bus.web.console.desk import Console, Desk, Right
 from bus.web.console.registering import day_end, number, words
-from bus.web.console.registry_view import MOST_ROWS, decides_on
+from bus.web.console.registry_view import MOST_ROWS, decides_on, latest_version
 from registry.changes import plan_changes
 from registry.model import Quota, Stage
 from schemas.identifiers import AgencyCode, ServiceCode
@@ -62,7 +62,13 @@ def _pages(console: Console, requests: AccessRequests) -> None:
     @console.page("/registry/requests/<request_id>")
     def access_request(desk: Desk, request_id: str) -> Response:
         found = _found(desk, requests, request_id)
-        return desk.show("access-request.html", found=found, local_day=local_day, **_what_may_be_done(desk, found))
+        return desk.show(
+            "access-request.html",
+            found=found,
+            version=latest_version(desk, found.wish.service),
+            local_day=local_day,
+            **_what_may_be_done(desk, found),
+        )
 
 
 def _deeds(console: Console, requests: AccessRequests) -> None:

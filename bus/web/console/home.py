@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from flask import request
 from werkzeug.wrappers import Response as AnyResponse
 
+from bus.access_requests import AccessRequests
 from bus.assembly import Bus
 from bus.figures import Counts, Hour, Route
 from bus.incidents import AlertStore
@@ -150,10 +151,16 @@ def _values(desk: Desk, kept: _Kept) -> dict[str, Any]:
         "refused_left": max(0, len(refused) - _MOST_GROUPS),
         "overview": read,
         "soon": soon[:_MOST_GROUPS],
+        "asked": _asked(desk),
         "evidence": evidence if desk.scope is None else None,
         "bulk_address": bulk_address,
         "hour_ago": read_at - timedelta(hours=2),
     }
+
+
+def _asked(desk: Desk) -> int:
+    """Access requests that wait for this person's decision."""
+    return AccessRequests(desk.bus.store).waiting(desk.scope) if desk.may(Right.REGISTER) else 0
 
 
 def bulk_address(group: TroubleGroup, **more: str) -> str:

@@ -15,7 +15,7 @@ from registry.changes import plan_changes
 from registry.manifests import certificate_of
 from registry.model import System
 from schemas.moment import utc_now
-from schemas.problem import Malformed, NotFound
+from schemas.problem import Malformed, NotFound, NotPermitted
 from security.tokens import hash_secret, new_secret
 
 
@@ -46,6 +46,23 @@ def install(console: Console) -> None:
         system, value = _fresh(desk, agency, name), new_secret()
         _apply(desk, replace(system, client_secret_hash=hash_secret(value)), "client-secret.made", desk.reason())
         return desk.show("registry-secret.html", system=system, value=value)
+
+    @console.deed("/registry/systems/<agency>/<name>/endpoint-secret", Right.GUARD)
+    def keep_endpoint_secret(desk: Desk, agency: str, name: str) -> AnyResponse:
+        """What the bus logs in to the system with. It goes in and never comes out. A name may serve several systems:
+        only the province's own people fill it."""
+        system, reason, value = _fresh(desk, agency, name), desk.reason(), request.form.get("value", "")
+        if desk.scope is not None:
+            raise NotPermitted("other-agency")
+        if system.endpoint is None or not system.endpoint.secret or not value:
+            raise Malformed("query-invalid", name="value")
+        secret = system.endpoint.secret
+        event = desk.event("secret.kept", f"secret:{secret}", reason, system.agency, system=system.code)
+        sealed = desk.bus.secrets.seal(secret, value.encode())
+        desk.bus.registry.put_secret(
+            secret, sealed, f"person:{desk.person.name}", lambda connection: note(connection, event)
+        )
+        return desk.back(f"/console/registry/systems/{system.code}", "Đã lưu bí mật.", "The secret is kept.")
 
 
 def _fresh(desk: Desk, agency: str, name: str) -> System:

@@ -19,6 +19,7 @@ from bus.records import DeliveryRecord, ExchangeRecord, FoundMessage, State, Wan
 from bus.trace import overall_state, printable
 from bus.web.console.desk import Console, Desk, Right
 from bus.web.console.names import STATES
+from bus.web.console.registry_view import latest_version
 from bus.web.console.search import sees
 from connectors.base import Parcel
 from connectors.rest import payload_headers
@@ -45,11 +46,13 @@ def install(console: Console) -> None:
     @console.page("/messages", Right.SEE, menu=("Thông điệp", "Messages"))
     def messages(desk: Desk) -> AnyResponse:
         asked = {name: request.args.get(name, "").strip() for name in _FILTERS}
-        found = desk.bus.ledger.search_page(_wanted(desk, asked))
+        wanted = _wanted(desk, asked)
+        found = desk.bus.ledger.search_page(wanted)
         conditions = {name: text for name, text in asked.items() if text and name != "before"}
         return desk.show(
             "messages.html", found=found, asked=asked, full=len(found.messages) == _PAGE, states=STATES, n=desk.names,
             more=urlencode(conditions | {"before": found.before}) if found.before is not None else "",
+            version=latest_version(desk, wanted.service) if wanted.service and not found.messages else None,
         )  # fmt: skip
 
     @console.page("/messages/<message_id>", Right.SEE)

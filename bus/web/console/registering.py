@@ -28,8 +28,8 @@ from bus.people import note
 from bus.registration import plan_registration
 from bus.registry_drafts import RegistryDraft, RegistryDrafts, forget
 from bus.web.console.desk import Console, Desk, Right, safe_address
-from bus.web.console.registry_pages import NEXT_STAGES, compared
-from bus.web.console.registry_view import decides_on, the_grant, the_service, the_system
+from bus.web.console.registry_pages import NEXT_STAGES, compared, sides_of
+from bus.web.console.registry_view import MOST_ROWS, decides_on, the_grant, the_service, the_system
 from bus.web.console.words import Words
 from registry.changes import Action, Change, Changes, RegistryChanged
 from registry.manifests import (
@@ -53,6 +53,35 @@ _FILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 #: Lines of a difference that the audit trail keeps.
 _MOST_LINES: Final = 60
 _MOST_FILES: Final = 50
+#: Facts that are documents of their own.
+_LONG: Final = frozenset({"/schema", "/reply_schema", "/provider/call/wsdl"})
+#: Fact → value → its words.
+_VALUES: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
+    "/stage": {
+        "draft": ("bản nháp", "draft"),
+        "sandbox": ("chạy thử", "sandbox"),
+        "published": ("đã công bố", "published"),
+        "deprecated": ("sắp ngừng", "deprecated"),
+        "retired": ("đã ngừng", "retired"),
+    },
+    "/pattern": {
+        "one-way": ("gửi một chiều, có biên nhận", "one-way, with a receipt"),
+        "request-reply": ("hỏi và trả lời ngay", "question and answer"),
+    },
+    "/grade": {
+        "signed": ("bên gửi tự ký", "signed by the sender"),
+        "attested": ("trục xác nhận", "attested by the bus"),
+    },
+    "/mode": {
+        "push": ("trục gọi tới", "the bus calls it"),
+        "inbox": ("tự lấy từ hộp nhận", "fetches from its inbox"),
+        "amqp": ("hàng đợi AMQP", "AMQP queue"),
+    },
+    "/delivery": {
+        "message": ("bằng thông điệp của trục", "as messages of the bus"),
+        "queue": ("bằng hàng đợi riêng", "by a queue of its own"),
+    },
+}
 
 
 def install(console: Console) -> None:
@@ -123,6 +152,8 @@ class ShownStep:
     #: Of a version of a service: how its schemas differ from before, or from the version before.
     sides: Mapping[str, Any]
     against: Service | None
+    #: Of a new version: its schemas field by field, as its page will show them.
+    shapes: Mapping[str, Any]
 
 
 def _draft_pages(console: Console, drafts: RegistryDrafts) -> None:
@@ -174,21 +205,31 @@ def _show_draft(desk: Desk, draft: RegistryDraft, *, moved: bool = False) -> Res
 
 def _shown_step(desk: Desk, step: Change) -> ShownStep:
     said = document_of(step.entry)
+    adds = step.action is Action.ADD
     facts = [
         (each.pointer, _told(desk, each.pointer, each.before), _told(desk, each.pointer, each.after))
         for each in step.differences()
-        if step.action is not Action.ADD or each.pointer.split("/")[1] in said  # defaults go without saying
+        # Of something new, defaults go without saying; its schemas are shown field by field.
+        if not adds or (each.pointer.split("/")[1] in said and each.after and each.pointer not in _LONG)
     ]
     against, after = step.before, step.after
     if isinstance(after, Service) and against is None:
         earlier = [s for s in desk.directory.services.values() if s.code == after.code and s.version < after.version]
         against = max(earlier, key=lambda each: (each.stage is not Stage.DRAFT, each.version), default=None)
     sides = compared(against, after) if isinstance(against, Service) and isinstance(after, Service) else {}
-    return ShownStep(change=step, facts=facts, sides=sides, against=against if isinstance(against, Service) else None)
+    return ShownStep(
+        change=step,
+        facts=facts,
+        sides=sides,
+        against=against if isinstance(against, Service) else None,
+        shapes=sides_of(after) if adds and isinstance(after, Service) else {},
+    )
 
 
 def _told(desk: Desk, pointer: str, value: Any) -> str:
-    """A fact as people read it: moments in Vietnam's time, lists with commas."""
+    """A fact as people read it: moments in Vietnam's time, lists with commas, what has a name by its name."""
+    if isinstance(value, str) and value in _VALUES.get(pointer, {}):
+        return desk.t(*_VALUES[pointer][value])
     if isinstance(value, str) and pointer in ("/expires_at", "/valid_from", "/sunset"):
         return Words(desk.language).moment(from_wire(value))
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
@@ -218,10 +259,14 @@ def _facts_of(changes: Changes, draft: RegistryDraft) -> dict[str, Any]:
 
 
 def _place(changes: Changes) -> str:
-    """The page of what was changed."""
-    if len(changes.steps) != 1 or changes.steps[0].after is None:
+    """The page of what was changed; of several services their list."""
+    services = [step.after for step in changes.steps if isinstance(step.after, Service)]
+    if len(services) > 1:
+        first_words = {each.code.partition(".")[0] for each in services}
+        return "/console/registry/services" + (f"?q={first_words.pop()}." if len(first_words) == 1 else "")
+    if not services and (len(changes.steps) != 1 or changes.steps[0].after is None):
         return "/console/registry"
-    entry = changes.steps[0].after
+    entry = services[0] if services else changes.steps[0].after
     if isinstance(entry, Service):
         return f"/console/registry/services/{entry.code}/{entry.version}"
     if isinstance(entry, Grant):
@@ -279,6 +324,20 @@ def _forms(console: Console, drafts: RegistryDrafts) -> None:
             raise Malformed("sunset-missing")
         moved = replace(service, stage=wanted[0], sunset=None if wanted[0] is Stage.PUBLISHED else sunset)
         return keep_entries(desk, drafts, [moved], desk.t("Chuyển giai đoạn", "Move to another stage"))
+
+    @console.deed("/registry/services/publish", Right.REGISTER)
+    def publish_services(desk: Desk) -> AnyResponse:
+        """The drafts that the form names (``service``: ``CODE/VERSION``), all at once."""
+        keys = request.form.getlist("service")[:MOST_ROWS]
+        named = [(code, int(version)) for code, _, version in (each.partition("/") for each in keys)
+                 if version.isascii() and version.isdecimal() and len(version) < 6]  # fmt: skip
+        found = [the_service(desk, code, version) for code, version in named]
+        for each in found:
+            desk.must_see(each.owner)
+        moved = [replace(each, stage=Stage.PUBLISHED) for each in found if Stage.PUBLISHED in NEXT_STAGES[each.stage]]
+        if not moved:
+            raise Malformed("query-invalid", name="service")
+        return keep_entries(desk, drafts, moved, desk.t("Công bố các dịch vụ", "Publish services"))
 
     @console.deed("/registry/systems/<agency>/<name>/suspend", Right.REGISTER)
     def suspend_system(desk: Desk, agency: str, name: str) -> AnyResponse:
@@ -485,6 +544,7 @@ def _described(desk: Desk) -> tuple[list[Entry], list[str], str]:
         endpoint_url=form.get("endpoint_url", "").strip(),
         secret=form.get("secret", "").strip(),
         select=frozenset(form.get("select", "").split()),
+        stage=Stage.PUBLISHED if form.get("stage") == Stage.PUBLISHED else Stage.DRAFT,
     )
     if not wishes.prefix:
         raise Malformed("import-code-invalid")

@@ -8,12 +8,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from flask import Response, request
+from werkzeug.wrappers import Response as AnyResponse
 
 from bus.access_requests import AccessRequests, RequestState
 from bus.quotas import quota_periods
 from bus.records import FoundMessage, Wanted
 from bus.web.console.desk import Console, Desk, Right
 from bus.web.console.registry_view import (
+    MOST_ROWS,
     HeldKey,
     decides_on,
     keys_seen,
@@ -28,10 +30,11 @@ from bus.web.console.registry_view import (
     uses_service,
     words_of,
 )
+from bus.web.service_documents import openapi_of, wsdl_of
 from registry.changes import subject_of
 from registry.contract import Contract
 from registry.manifests import write_manifest
-from registry.model import Agency, Grant, Service, Stage
+from registry.model import Agency, Grant, Pattern, Service, Stage, System
 from registry.schema_difference import fields_of, line_difference, sample_of, schema_text, service_differences
 from schemas.moment import to_micros, utc_now
 from schemas.problem import Malformed, NotFound
@@ -171,8 +174,15 @@ def _systems(console: Console) -> None:
             resting=system.code in look.open,
             used_by=[node for node in look.nodes if system.code in node.uses],
             soon=utc_now() + SOON,
+            secret_kept=_secret_kept(desk, system),
             events=desk.bus.registry.events(subject=system.code, limit=10),
         )
+
+
+def _secret_kept(desk: Desk, system: System) -> bool:
+    """Without it no call can be made."""
+    secret = system.endpoint.secret if system.endpoint else ""
+    return not secret or desk.bus.registry.secret(secret) is not None
 
 
 def _services(console: Console) -> None:
@@ -180,7 +190,10 @@ def _services(console: Console) -> None:
     def registry_services(desk: Desk) -> Response:
         seen = [each for each in desk.directory.services.values() if sees_service(desk, each)]
         page = paged(seen, lambda each: f"{each.code}/{each.version:06d}", words_of)
-        return desk.show("registry-services.html", page=page)
+        drafts = [each for each in page.items if each.stage is Stage.DRAFT and desk.sees(each.owner)]
+        # A whole registry is not published by one button: only what somebody has looked for.
+        offered = drafts if page.query and desk.may(Right.REGISTER) else []
+        return desk.show("registry-services.html", page=page, drafts=offered)
 
     @console.page("/registry/services/<code>/<int:version>")
     def registry_service(desk: Desk, code: str, version: int) -> Response:
@@ -193,12 +206,35 @@ def _services(console: Console) -> None:
             service=service,
             versions=sorted(versions, key=lambda each: each.version),
             grants=sorted(grants, key=lambda each: each.id)[:50],
-            sides=_sides(service) if uses_service(desk, service) else None,
+            sides=sides_of(service) if uses_service(desk, service) else None,
             next_stages=NEXT_STAGES[service.stage],
-            takers=[each for each in directory.systems.values() if service.code in each.receives][:50],
+            takers=_takers(desk, service),
+            calling=how_to_call(desk, service) if uses_service(desk, service) else None,
+            granted=bool(desk.scope and desk.directory.grants_for(desk.scope, service.code)),
             recent=_recent(desk, service),
+            n=desk.names,
             events=desk.bus.registry.events(subject=service.key, limit=10) if desk.sees(service.owner) else (),
         )
+
+    @console.page("/registry/services/<code>/<int:version>/recent")
+    def registry_service_recent(desk: Desk, code: str, version: int) -> AnyResponse:
+        """The part of a service's page in which its first call appears."""
+        service = the_service(desk, code, version)
+        answer = desk.show("registry-service-recent.html", service=service, recent=_recent(desk, service), n=desk.names)
+        answer.add_etag()
+        return answer.make_conditional(request)
+
+    @console.page("/registry/services/<code>/<int:version>/openapi.json")
+    def registry_openapi(desk: Desk, code: str, version: int) -> Response:
+        service = _described(desk, code, version)
+        document = openapi_of(service, desk.directory.contract_for(service), desk.bus.settings.public_url)
+        return _file(json.dumps(document, ensure_ascii=False, indent=2), "application/json", f"{service.code}.json")
+
+    @console.page("/registry/services/<code>/<int:version>/service.wsdl")
+    def registry_wsdl(desk: Desk, code: str, version: int) -> Response:
+        service = _described(desk, code, version)
+        document = wsdl_of(service, desk.directory.contract_for(service), desk.bus.settings.public_url)
+        return _file(document, "text/xml", f"{service.code}.wsdl")
 
     @console.page("/registry/services/<code>/difference")
     def registry_difference(desk: Desk, code: str) -> Response:
@@ -216,9 +252,66 @@ def _services(console: Console) -> None:
         """The version as a manifest, to keep under version control."""
         service = the_service(desk, code, version)
         desk.must_see(service.owner)
-        answer = Response(write_manifest([service]), content_type="application/yaml; charset=utf-8")
-        answer.headers["Content-Disposition"] = f'attachment; filename="{service.code}.{service.version}.yaml"'
-        return answer
+        return _file(write_manifest([service]), "application/yaml", f"{service.code}.{service.version}.yaml")
+
+
+def _described(desk: Desk, code: str, version: int) -> Service:
+    """A version whose contract is this person's business. Raises NotFound."""
+    service = the_service(desk, code, version)
+    if not uses_service(desk, service):
+        raise NotFound("registry-entry-unknown")
+    return service
+
+
+def _file(content: str | bytes, content_type: str, name: str) -> Response:
+    answer = Response(content, content_type=f"{content_type}; charset=utf-8")
+    answer.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calling:
+    """What a developer needs for the first call. Names in ``<>`` are the reader's own."""
+
+    receiver: str
+    #: Purposes that the grant takes; empty: none need be stated.
+    purposes: tuple[str, ...]
+    rest: str
+    #: Empty where its payloads cannot be said in XML.
+    soap: str
+    #: Can it be described as OpenAPI? Not where its XSD has no counterpart in JSON.
+    openapi: bool
+    command: str
+
+
+def how_to_call(desk: Desk, service: Service) -> Calling:
+    """By REST, by SOAP, by the command of the client's package."""
+    url = desk.bus.settings.public_url
+    contract = desk.directory.contract_for(service)
+    sides = (contract.request, contract.reply) if service.pattern is Pattern.REQUEST_REPLY else (contract.request,)
+    both = all(side.is_bridgeable for side in sides)
+    grants = [each for each in desk.directory.grants.values() if each.service == service.code]
+    mine = desk.directory.grants_for(desk.scope, service.code) if desk.scope else tuple(grants)
+    purposes = tuple(dict.fromkeys(purpose for grant in mine for purpose in grant.purposes))
+    takers = sorted({each.agency for each in desk.directory.systems.values() if service.code in each.receives})
+    receiver = str(takers[0]) if takers else desk.t("<mã cơ quan nhận>", "<code of the receiver>")
+    stated = f" --purpose {purposes[0]}" if purposes else ""
+    verb = "call" if service.pattern is Pattern.REQUEST_REPLY else "send"
+    key = service.key if service.version != 1 else service.code
+    return Calling(
+        receiver=receiver,
+        purposes=purposes,
+        rest=f"{url}/v1/exchange",
+        soap=f"{url}/soap/services/{service.key}" if both else "",
+        openapi=both or not isinstance(service.schema, str),
+        command=f"lgsp {verb} --profile lgsp.toml --service {key} --to {receiver}{stated} body.json",
+    )
+
+
+def _takers(desk: Desk, service: Service) -> list[System]:
+    """Systems that name the service. Whose it is may be known to all who may call it; which one, to its agency."""
+    found = [each for each in desk.directory.systems.values() if service.code in each.receives]
+    return sorted(found, key=lambda each: each.code)[:MOST_ROWS]
 
 
 def compared(before: Service, after: Service) -> dict[str, dict[str, Any]]:
@@ -233,7 +326,7 @@ def compared(before: Service, after: Service) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _sides(service: Service) -> dict[str, dict[str, Any]]:
+def sides_of(service: Service) -> dict[str, dict[str, Any]]:
     """Each schema of a service: its text, its fields, an invented example."""
     found: dict[str, dict[str, Any]] = {}
     for side, attribute in _SIDES.items():
@@ -252,8 +345,10 @@ def _sides(service: Service) -> dict[str, dict[str, Any]]:
 
 
 def _recent(desk: Desk, service: Service) -> list[FoundMessage]:
-    """The last messages of the service, so that a developer sees the first call appear."""
-    return list(desk.bus.ledger.search(Wanted(service=service.code, agency=desk.scope, limit=5)))
+    """The last messages of the service, so that a developer sees the first call appear. Of one agency: those among its
+    newest, for this is asked again every few seconds and must not walk through what others sent."""
+    newest = desk.bus.ledger.search(Wanted(service=service.code, limit=5 if desk.scope is None else MOST_ROWS))
+    return [each for each in newest if desk.sees(each.sender, *(to.receiver for to in each.deliveries))][:5]
 
 
 def _number(name: str) -> int:

@@ -128,6 +128,15 @@ def the_service(desk: Desk, code: str, version: int) -> Service:
     return found
 
 
+def latest_version(desk: Desk, code: ServiceCode) -> Service | None:
+    """The version whose page tells of a service: the latest that is open, else the latest that they may see."""
+    number = desk.directory.latest_version(code)
+    if number is not None:
+        return desk.directory.service(code, number)
+    versions = [each for each in desk.directory.services.values() if each.code == code and sees_service(desk, each)]
+    return max(versions, key=lambda each: each.version, default=None)
+
+
 def the_grant(desk: Desk, grant_id: str) -> Grant:
     """Raises NotFound, also for one that does not concern them."""
     found = desk.directory.grants.get(grant_id)

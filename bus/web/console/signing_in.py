@@ -71,7 +71,8 @@ def install(console: Console) -> None:
             return desk.show("account.html", 400, least=LEAST_PASSWORD_LENGTH, trouble="old")
         except Malformed:
             return desk.show("account.html", 400, least=LEAST_PASSWORD_LENGTH, trouble="weak")
-        return take_session(redirect("/console/sign-in", 303))  # all sessions have ended, this one too
+        said = "Đã đổi mật khẩu. Hãy đăng nhập bằng mật khẩu mới.", "The password is changed. Sign in with the new one."
+        return take_session(desk.back("/console/sign-in", *said))  # all sessions have ended, this one too
 
     @console.page("/account/second", right=None)
     def second_thing(desk: Desk) -> AnyResponse:
@@ -85,7 +86,8 @@ def install(console: Console) -> None:
             return desk.show(
                 "second.html", 400, trouble=True, **_enrolment(desk, seed if len(seed) == 32 else new_seed())
             )
-        return take_session(redirect("/console/sign-in", 303))
+        said = "Đã bật mã một lần. Hãy đăng nhập lại.", "One-time codes are on. Sign in again."
+        return take_session(desk.back("/console/sign-in", *said))
 
 
 def sign_in_form(
