@@ -201,6 +201,14 @@ class Job:
     ended_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """What a job did to one delivery."""
+
+    job: Job
+    at: datetime
+
+
 class Bulk:
     """Previews, orders and carries on. Thread-safe; several processes may share one store."""
 
@@ -269,11 +277,19 @@ class Bulk:
         with self._store.reading() as connection:
             return [replace(_touched(row), moved_at=from_micros(row.moved_at)) for row in connection.execute(query)]
 
-    def jobs_of(self, delivery: int) -> list[Job]:
-        """What was done to a delivery by such work, oldest first: who, when, why."""
-        query = select(bulk_jobs).join(bulk_moved).where(bulk_moved.c.delivery_id == delivery).order_by(bulk_jobs.c.id)
+    def moves_of(self, wanted: Sequence[int]) -> dict[int, list[Move]]:
+        """What was done to these deliveries by such work, oldest first: who, when, why. One look-up by index."""
+        query = (
+            select(bulk_jobs, bulk_moved.c.delivery_id, bulk_moved.c.moved_at)
+            .join(bulk_moved)
+            .where(bulk_moved.c.delivery_id.in_(wanted))
+            .order_by(bulk_jobs.c.id)
+        )
+        found: dict[int, list[Move]] = {}
         with self._store.reading() as connection:
-            return [_job(row) for row in connection.execute(query)]
+            for row in connection.execute(query):
+                found.setdefault(row.delivery_id, []).append(Move(job=_job(row), at=from_micros(row.moved_at)))
+        return found
 
     # ── ordering ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -26,6 +26,7 @@ from schemas.moment import utc_now
 from schemas.problem import NotFound, ProviderRejected, ProviderUnavailable
 from tests.bus_world import NOTE, RECEIVER, RECEIVING, SENDER, World, bus_world, delivering
 from tests.console_house import ConsoleHouse, assert_accessible, assert_fits
+from tests.console_visitor import Visitor
 from tests.test_cli_operations import accept, dead_letter, end
 
 REFUSED = ProviderRejected("provider-refused", status=422)
@@ -220,12 +221,15 @@ def test_what_is_set_aside_leaves_the_list_and_can_be_taken_back(world: World) -
     document = status_document(record)
     assert document["state"] == "dead"
     assert document["deliveries"][0]["state"] == "dead"  # the house's own affair
-    (job,) = bulk_of(world).jobs_of(delivery.id)
+    (job,) = [each.job for each in bulk_of(world).moves_of([delivery.id])[delivery.id]]
     assert (job.person, job.reason, job.deed) == ("lan", "đường truyền đã sửa", Deed.SET_ASIDE)
     order(world, Deed.TAKE_BACK, form="back")
     assert carry_on(world) == 1
     assert state_of(world, message) is State.DEAD
-    assert [job.deed for job in bulk_of(world).jobs_of(delivery.id)] == [Deed.SET_ASIDE, Deed.TAKE_BACK]
+    assert [each.job.deed for each in bulk_of(world).moves_of([delivery.id])[delivery.id]] == [
+        Deed.SET_ASIDE,
+        Deed.TAKE_BACK,
+    ]
 
 
 def test_what_has_no_body_any_more_is_not_taken_back(world: World) -> None:
@@ -384,3 +388,43 @@ def test_who_only_looks_changes_nothing_and_an_agency_sees_its_own(console_house
 def _posted(page: Page, url: str, **fields: str) -> int:
     key = page.get_attribute("input[name=form_key]", "value") or ""
     return page.request.post(url, form={"form_key": key, **fields}, max_redirects=0).status
+
+
+def test_a_messages_page_says_what_bulk_work_did_to_it(console_house: ConsoleHouse, page: Page) -> None:
+    world = console_house.world
+    message = dead_letter(world)
+    aside = order(world, Deed.SET_ASIDE)
+    carry_on(world)
+    console_house.sign_in(page, "ba")
+    page.goto(f"{console_house.url}/console/messages/{message}")
+    shown = page.inner_text("main")
+    assert "Được gác lại bởi lan" in shown
+    assert "đường truyền đã sửa" in shown
+    assert "Lấy lại…" in shown
+    assert_accessible(page)
+    assert_fits(page)
+    console_house.picture(page, "message-set-aside")
+    order(world, Deed.TAKE_BACK, form="back")
+    again = order(world, form="again")
+    carry_on(world, 2)
+    page.reload()
+    said = page.inner_text("ol.timeline")
+    assert [said.index(each) for each in ("Lần 1", "gác lại bởi", "lấy lại bởi", "gửi lại bởi")] == sorted(
+        said.index(each) for each in ("Lần 1", "gác lại bởi", "lấy lại bởi", "gửi lại bởi")
+    )
+    assert said.count("Được gửi lại bởi") == 1, "the order and its bulk work are one thing"
+    for job in (aside, again):
+        assert page.locator(f"ol.timeline a[href='/console/bulk/{job.id}']").count() == 1
+    page.click(f"ol.timeline a[href='/console/bulk/{again.id}']")
+    assert page.locator("h1:has-text('Gửi lại')").count() == 1
+
+
+def test_an_agencys_people_are_told_who_did_it_but_do_not_open_the_provinces_work(console_house: ConsoleHouse) -> None:
+    message = dead_letter(console_house.world)
+    order(console_house.world, Deed.SET_ASIDE)
+    carry_on(console_house.world)
+    visitor = Visitor.of(console_house, "hoa", PersonRole.OBSERVER, agency=SENDER)
+    page = visitor.get(f"/console/messages/{message}").text
+    assert "Được gác lại bởi" in page
+    assert 'href="/console/bulk/' not in page
+    assert "Lấy lại…" not in page

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
@@ -13,9 +13,18 @@ from urllib.parse import urlencode
 from flask import Response, request
 from werkzeug.wrappers import Response as AnyResponse
 
+from bus.bulk import Bulk, Deed, Job, Move
 from bus.bundles import bundle_of, trust_of
 from bus.people import note
-from bus.records import DeliveryRecord, ExchangeRecord, FoundMessage, State, Wanted
+from bus.records import (
+    AttemptRecord,
+    DeliveryRecord,
+    ExchangeRecord,
+    FoundMessage,
+    ReplayRecord,
+    State,
+    Wanted,
+)
 from bus.trace import overall_state, printable
 from bus.web.console.desk import Console, Desk, Right
 from bus.web.console.names import STATES
@@ -180,9 +189,40 @@ def _page(desk: Desk, record: ExchangeRecord, **more: Any) -> Response:
         receipts=_receipts(record),
         related=_related(desk, record)[:_MOST_RELATED],
         may_rerun=partial(may_rerun, record),
+        stations=_stations(desk, record),
         n=desk.names,
         **more,
     )
+
+
+#: Deliveries that a message's page shows.
+_MOST_DELIVERIES: Final = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Station:
+    """Something that happened to a delivery: an attempt, an order to send it again, or bulk work on it."""
+
+    at: datetime
+    attempt: AttemptRecord | None = None
+    replay: ReplayRecord | None = None
+    job: Job | None = None
+
+
+def _stations(desk: Desk, record: ExchangeRecord) -> dict[int, list[Station]]:
+    """By delivery, in their order."""
+    shown = record.deliveries[:_MOST_DELIVERIES]
+    moves = Bulk(desk.bus.store, desk.bus.ledger).moves_of([each.id for each in shown])
+    return {each.id: stations_of(each, moves.get(each.id, [])) for each in shown}
+
+
+def stations_of(delivery: DeliveryRecord, moves: Sequence[Move]) -> list[Station]:
+    """A bulk re-run is its order to send again: both were written in one transaction, at one moment."""
+    reruns = {move.at: move.job for move in moves if move.job.deed is Deed.REPLAY}
+    found = [Station(at=each.started_at, attempt=each) for each in delivery.attempts]
+    found += [Station(at=each.ordered_at, replay=each, job=reruns.get(each.ordered_at)) for each in delivery.replays]
+    found += [Station(at=each.at, job=each.job) for each in moves if each.job.deed is not Deed.REPLAY]
+    return sorted(found, key=lambda station: (station.at, station.attempt is None))
 
 
 def _related(desk: Desk, record: ExchangeRecord) -> list[FoundMessage]:
