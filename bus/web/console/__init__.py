@@ -36,6 +36,7 @@ from bus.web.console import (
     search,
     signing_in,
     statistics,
+    subscription_pages,
 )
 from bus.web.console.desk import Console
 
@@ -55,6 +56,7 @@ PARTS = (
     statistics.install,
     registry_pages.install,
     registering.install,
+    subscription_pages.install,
     access_pages.install,
     key_pages.install,
     people_pages.install,

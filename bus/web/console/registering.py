@@ -41,7 +41,7 @@ from registry.manifests import (
     shown_fact,
     write_manifest,
 )
-from registry.model import Agency, Entry, Grant, Quota, Service, Stage, System
+from registry.model import Agency, Entry, Grant, Quota, Service, Stage, Subscription, System
 from registry.schema_difference import schema_text
 from registry.strict_yaml import write_yaml
 from schemas.codec import read_json, write_json
@@ -271,6 +271,8 @@ def _place(changes: Changes) -> str:
         return f"/console/registry/services/{entry.code}/{entry.version}"
     if isinstance(entry, Grant):
         return f"/console/registry/grants/{entry.id}"
+    if isinstance(entry, Subscription):
+        return f"/console/registry/subscriptions/{entry.id}"
     if isinstance(entry, System | Agency):
         return f"/console/registry/{'systems' if isinstance(entry, System) else 'agencies'}/{entry.code}"
     return "/console/registry"
@@ -280,10 +282,12 @@ def keep_entries(
     desk: Desk, drafts: RegistryDrafts, entries: Sequence[Entry], origin: str, notes: Sequence[str] = ()
 ) -> AnyResponse:
     """A draft of these entries, and to its page."""
-    return _keep(desk, drafts, write_manifest(entries), origin, notes)
+    return keep_draft(desk, drafts, write_manifest(entries), origin, notes)
 
 
-def _keep(desk: Desk, drafts: RegistryDrafts, manifest: str, origin: str, notes: Sequence[str] = ()) -> AnyResponse:
+def keep_draft(
+    desk: Desk, drafts: RegistryDrafts, manifest: str, origin: str, notes: Sequence[str] = ()
+) -> AnyResponse:
     back = safe_address(request.form["back"]) if request.form.get("back") else ""
     draft_id = drafts.keep(desk.person.name, manifest, utc_now(), origin=origin, notes=notes, back=back)
     return desk.back(f"/console/registry/drafts/{draft_id}")
@@ -449,7 +453,7 @@ def _uploads(console: Console, drafts: RegistryDrafts) -> None:
                 text = _whole(documents)
         except Problem as problem:
             return _upload_page(desk, problem)
-        return _keep(desk, drafts, text, ", ".join(manifests))
+        return keep_draft(desk, drafts, text, ", ".join(manifests))
 
     @console.deed("/registry/upload/description", Right.REGISTER)
     def upload_description(desk: Desk) -> AnyResponse:
@@ -618,7 +622,7 @@ def _grant_forms(console: Console, drafts: RegistryDrafts) -> None:
     def remove_grant(desk: Desk, grant_id: str) -> AnyResponse:
         grant = the_grant(desk, grant_id)
         text = write_yaml([{"kind": "Grant", "id": grant.id, "state": "absent"}])
-        return _keep(desk, drafts, text, desk.t("Thu hồi quyền truy cập", "Withdraw a grant"))
+        return keep_draft(desk, drafts, text, desk.t("Thu hồi quyền truy cập", "Withdraw a grant"))
 
 
 def _grant_form(

@@ -100,6 +100,7 @@ def _first_page(console: Console) -> None:
             "systems": sum(sees_system(desk, each) for each in directory.systems.values()),
             "services": sum(sees_service(desk, each) for each in directory.services.values()),
             "grants": sum(sees_grant(desk, each) for each in directory.grants.values()),
+            "subscriptions": sum(desk.sees(each.system.agency) for each in directory.subscriptions.values()),
         }
         return desk.show(
             "registry.html",
@@ -175,6 +176,7 @@ def _systems(console: Console) -> None:
             used_by=[node for node in look.nodes if system.code in node.uses],
             soon=utc_now() + SOON,
             secret_kept=_secret_kept(desk, system),
+            told=[each for each in desk.directory.subscriptions.values() if each.system == system.code],
             events=desk.bus.registry.events(subject=system.code, limit=10),
         )
 
