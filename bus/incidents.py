@@ -39,7 +39,8 @@ GIVE_UP_AFTER: Final = timedelta(days=2)
 _MOST_AT_ONCE: Final = 20
 _DEFAULTS_MADE: Final = "alert-rules"
 
-Told = Literal["opened", "closed"]
+#: ``test``: nothing is wrong, somebody wants to see whether notices arrive; such a notice is not kept.
+Told = Literal["opened", "closed", "test"]
 Channel = Literal["email", "webhook"]
 
 

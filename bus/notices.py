@@ -10,31 +10,59 @@ from __future__ import annotations
 import json
 import smtplib
 import ssl
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
-from bus.alerts import KINDS, Incident, said_of, sentence_of
-from bus.incidents import Notice
+from bus.alerts import KINDS, Incident, Rule, said_of, sentence_of
+from bus.incidents import Channel, Notice
 from bus.settings import Settings
 from connectors.http import HttpClient, HttpSettings, check_status
 from connectors.importing.sources import AllowedHosts
-from schemas.moment import VIETNAM, to_wire
-from schemas.problem import Malformed, ProviderUnavailable
+from schemas.moment import VIETNAM, to_micros, to_wire
+from schemas.problem import Malformed, Problem, ProviderUnavailable
 
 #: For a whole conversation with a mail server, each answer; and for a webhook's answer.
 PATIENCE_SECONDS: Final = 15.0
+_HEADINGS: Final = {"opened": "Cảnh báo: ", "closed": "Đã hết: ", "test": "Thư thử, không có sự cố: "}
+_TEST_WORDS: Final = (
+    "Đây là thư thử của trục dữ liệu: không có sự cố nào. Ai nhận được thư này sẽ được báo khi:",
+    "This is a test letter of the data bus: nothing is wrong. Whoever gets it will be told when:",
+)
+#: A person waits for a test.
+TEST_SECONDS: Final = 20.0
 _PORTS: Final = {"http": 80, "https": 443}
 _Trust = Callable[[], ssl.SSLContext]
 
 
-class Notices:
-    """Sends notices. For one thread. ``trust`` makes the TLS context for the mail server."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """What came of a test to one address; neither sent nor a problem: there was no time left."""
 
-    def __init__(self, settings: Settings, *, trust: _Trust = ssl.create_default_context) -> None:
+    channel: Channel
+    address: str
+    sent: bool
+    problem: Problem | None = None
+
+
+class Notices:
+    """Sends notices. For one thread. ``trust`` makes the TLS context for the mail server; ``patience_seconds`` is for
+    each answer."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        trust: _Trust = ssl.create_default_context,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
         self._settings = settings
+        self._patience_seconds = patience_seconds
         self._trust = trust
         self._http = HttpClient(HttpSettings(max_reply_bytes=65_536, kept_connections=1))
 
@@ -63,11 +91,13 @@ class Notices:
 
     def _connected(self) -> smtplib.SMTP:
         parts = urlsplit(self._settings.smtp_url)
-        host, trust = parts.hostname or "", self._trust()
+        host, trust, patience = parts.hostname or "", self._trust(), self._patience_seconds
         if parts.scheme == "smtps":
-            server: smtplib.SMTP = smtplib.SMTP_SSL(host, parts.port or 465, timeout=PATIENCE_SECONDS, context=trust)
+            server: smtplib.SMTP = smtplib.SMTP_SSL(
+                host, parts.port or 465, timeout=self._patience_seconds, context=trust
+            )
         else:
-            server = smtplib.SMTP(host, parts.port or 25, timeout=PATIENCE_SECONDS)
+            server = smtplib.SMTP(host, parts.port or 25, timeout=patience)
         try:
             server.ehlo()
             if parts.scheme == "smtp" and (server.has_extn("starttls") or parts.username):
@@ -87,9 +117,43 @@ class Notices:
         body = json.dumps(document_of(notice, self._settings), ensure_ascii=False).encode()
         reply = self._http.request(
             "POST", notice.address, headers={**headers, "Content-Length": str(len(body))}, body=body,
-            timeout_seconds=PATIENCE_SECONDS,
+            timeout_seconds=self._patience_seconds,
         )  # fmt: skip
         check_status(reply)
+
+
+def try_out(rule: Rule, settings: Settings, now: datetime) -> list[Tried]:
+    """Send a test to each address of a rule, and say what came of it. Within :data:`TEST_SECONDS` and one answer."""
+    incident = Incident(
+        id=0, rule=rule, subject=rule.target, agency=None, opened_at=now, seen_at=now, closed_at=None, value=0
+    )
+    addresses: list[tuple[Channel, str]] = [("email", address) for address in rule.emails]
+    addresses += [("webhook", rule.webhook)] if rule.webhook else []
+    begun, tried = time.monotonic(), []
+    sender = Notices(settings, patience_seconds=5.0)
+    try:
+        for number, (channel, address) in enumerate(addresses):
+            if time.monotonic() - begun > TEST_SECONDS:
+                tried.append(Tried(channel=channel, address=address, sent=False))
+                continue
+            # Its number goes into Message-ID and Idempotency-Key: one of its own, so that no receiver takes it for old.
+            notice = Notice(
+                id=to_micros(now) + number,
+                incident=incident,
+                event="test",
+                channel=channel,
+                address=address,
+                made_at=now,
+            )
+            try:
+                sender.send(notice)
+            except Problem as problem:
+                tried.append(Tried(channel=channel, address=address, sent=False, problem=problem))
+            else:
+                tried.append(Tried(channel=channel, address=address, sent=True))
+    finally:
+        sender.close()
+    return tried
 
 
 def check_webhook(url: str, settings: Settings) -> None:
@@ -111,8 +175,17 @@ def page_of(incident: Incident) -> str:
 
 
 def document_of(notice: Notice, settings: Settings) -> dict[str, Any]:
-    """What a webhook is told."""
+    """What a webhook is told. Of a test: nothing is wrong, and no page mends it."""
     incident = notice.incident
+    if notice.event == "test":
+        rule = incident.rule
+        return {
+            "event": "test",
+            "kind": rule.kind.value,
+            "said": {"vi": _TEST_WORDS[0], "en": _TEST_WORDS[1]},
+            "rule": {"vi": sentence_of(rule, "vi"), "en": sentence_of(rule, "en")},
+            "page": f"{settings.public_url.rstrip('/')}/console/alerts",
+        }
     return {
         "event": notice.event,
         "incident": incident.id,
@@ -134,7 +207,7 @@ def letter_of(notice: Notice, settings: Settings) -> EmailMessage:
     over = notice.event == "closed"
     letter = EmailMessage()
     subject = incident.subject or KINDS[incident.rule.kind].any[0]
-    heading = ("Đã hết: " if over else "Cảnh báo: ") + KINDS[incident.rule.kind].name[0]
+    heading = _HEADINGS[notice.event] + KINDS[incident.rule.kind].name[0]
     letter["Subject"] = f"[lgsp-bus] {heading}" + (f" ({subject})" if subject else "")
     letter["From"] = settings.alert_from
     letter["To"] = notice.address
@@ -142,7 +215,11 @@ def letter_of(notice: Notice, settings: Settings) -> EmailMessage:
     letter["Message-ID"] = f"<alert-{notice.id}@{settings.alert_from.rpartition('@')[2]}>"
     letter["Auto-Submitted"] = "auto-generated"
     link = settings.public_url.rstrip("/")
-    parts = [_part(incident, "vi", over), f"{link}{page_of(incident)}", "", _part(incident, "en", over)]
+    if notice.event == "test":
+        vi, en = _TEST_WORDS
+        parts = [vi, sentence_of(incident.rule, "vi"), "", en, sentence_of(incident.rule, "en")]
+    else:
+        parts = [_part(incident, "vi", over), f"{link}{page_of(incident)}", "", _part(incident, "en", over)]
     letter.set_content("\n".join([*parts, f"{link}/console/alerts", ""]))
     return letter
 

@@ -1467,6 +1467,14 @@ REASONS: dict[str, Wording] = {
     ),
     "alert-mail-missing": Wording("No mail server is set: {setting}.", "Chưa đặt máy chủ thư: {setting}."),
     "alert-not-sent": Wording("The mail server did not take it: {said}.", "Máy chủ thư không nhận: {said}."),
+    "alert-test-nobody": Wording(
+        "This rule tells nobody yet: save an address first.",
+        "Quy tắc này chưa báo cho ai: hãy lưu địa chỉ nhận trước.",
+    ),
+    "alert-test-too-soon": Wording(
+        "You sent a test within the last minute. Wait a minute, then send the next.",
+        "Bạn vừa gửi thử chưa đầy một phút trước. Hãy đợi một phút rồi gửi tiếp.",
+    ),
     "bulk-unknown": Wording(
         "There is no bulk work with this number.", "Không có việc xử lý hàng loạt nào mang số này."
     ),

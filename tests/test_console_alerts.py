@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 from playwright.sync_api import Page
 from sqlalchemy import insert, text
 
+from bus import notices
 from bus.alerts import DEFAULTS, KINDS, Finding, KeyEnd, Kind, QuotaUse, Rule, Sight, judge, said_of, sentence_of
 from bus.incidents import GIVE_UP_AFTER, PATIENCE, AlertStore
 from bus.notices import Notices, check_webhook
@@ -25,7 +27,8 @@ from schemas.identifiers import AgencyCode, SystemCode
 from schemas.moment import VIETNAM, to_micros, utc_now
 from schemas.problem import Malformed
 from tests.bus_world import RECEIVING, World, bus_world, delivering
-from tests.console_house import ConsoleHouse, assert_accessible, assert_fits
+from tests.console_house import ConsoleHouse, assert_accessible, assert_fits, open_console, picture_folder
+from tests.console_visitor import Visitor
 from tests.loopback import serving
 from tests.mail_house import MailHouse, mail_house
 from tests.test_cli_operations import accept, dead_letter
@@ -437,3 +440,63 @@ def test_rules_are_the_provinces_and_incidents_their_agencys(console_house: Cons
             assert page.request.post(f"{url}/console{path}", form=fields, max_redirects=0).status == 403
         assert page.request.get(f"{url}/console/alerts/rules/1").status == 403
     assert all(rule.muted_until is None for rule in AlertStore(world.bus.store).rules())
+
+
+def test_a_rule_is_tried_out_and_what_came_of_it_is_said(tmp_path: Path, mails: MailHouse, page: Page) -> None:
+    calls: list[Any] = []
+
+    def webhook(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        calls.append(json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))))
+        start_response("503 Busy", [("Content-Length", "0")])
+        return [b""]
+
+    with (
+        serving(webhook) as hook,
+        bus_world(tmp_path, smtp_url=mails.url, alert_from=FROM, alert_hosts=hook.url[7:]) as world,
+        open_console(world, picture_folder(tmp_path)) as house,
+    ):
+        rule = made(world, Rule(kind=Kind.BREAKER, limit=0, emails=("lan@so-mau.example",), webhook=f"{hook.url}/x"))
+        silent = AlertStore(world.bus.store).save(Rule(kind=Kind.BREAKER, limit=0), event("made"))
+        house.sign_in(page)
+        page.goto(f"{house.url}/console/alerts/rules/{silent}")
+        assert page.locator("text=Gửi thử ngay").count() == 0, "it tells nobody"
+        page.goto(f"{house.url}/console/alerts/rules/{rule.id}")
+        page.click("text=Gửi thử ngay")
+        rows = page.locator("tbody tr").all_inner_texts()
+        assert "đã nhận" in rows[0], rows
+        assert "chưa được" in rows[1], rows
+        assert "503" in rows[1], "the server's answer, in words"
+        assert_accessible(page)
+        assert_fits(page)
+        house.picture(page, "alert-test")
+        (letter,) = mails.letters
+        assert "không có sự cố" in str(letter["Subject"])
+        assert "Ai nhận được thư này sẽ được báo khi" in letter.get_content()
+        assert [call["event"] for call in calls] == ["test"]
+        (noted,) = house.people.events(action="alert-rule.tested")
+        assert (noted.person, noted.facts) == ("lan", {"emails": 1, "webhook": True})
+        assert "so-mau" not in repr(noted), "addresses are persons'"
+
+        lan = Visitor.of(house, "ba", PersonRole.OPERATOR)
+        address = f"/console/alerts/rules/{rule.id}/test"
+        assert lan.post(f"/console/alerts/rules/{silent}/test").status == 400
+        assert [lan.post(address).status for _ in range(2)] == [200, 429]
+        assert len(mails.letters) == 2
+        assert letter["Message-ID"] != mails.letters[1]["Message-ID"]
+        scoped = Visitor.of(house, "hoa", PersonRole.OPERATOR, agency="H99.15")
+        looker = Visitor.of(house, "chi", PersonRole.OBSERVER)
+        assert [each.post(address).status for each in (scoped, looker)] == [403, 403]
+        assert len(calls) == 2
+
+
+def test_a_slow_mail_server_does_not_keep_a_person_waiting(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    rule = Rule(kind=Kind.BREAKER, limit=0, emails=("a@b.example", "c@b.example"))
+    monkeypatch.setattr(notices, "TEST_SECONDS", -1.0)
+    assert [(each.sent, each.problem) for each in notices.try_out(rule, world.settings, utc_now())] == [
+        (False, None)
+    ] * 2
+    off = load_settings({"home": world.settings.home}, environ={})
+    monkeypatch.setattr(notices, "TEST_SECONDS", 20.0)
+    first, _ = notices.try_out(rule, off, utc_now())
+    assert first.problem is not None
+    assert first.problem.reason == "alert-mail-missing"

@@ -12,15 +12,18 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from bus.alerts import KINDS, Incident, Kind, Rule, said_of, sentence_of
 from bus.incidents import AlertStore
-from bus.notices import check_webhook, page_of
+from bus.notices import check_webhook, page_of, try_out
+from bus.people import note
 from bus.watching import WATCH_SECONDS
 from bus.web.console.desk import Console, Desk, Right
 from schemas.identifiers import AgencyCode, ServiceCode, SystemCode
 from schemas.moment import utc_now
-from schemas.problem import Malformed, NotFound, NotPermitted, Problem
+from schemas.problem import Malformed, NotFound, NotPermitted, Problem, TooMany
 
 #: Hours that a rule may be muted for, to choose from: until lunch, a day, a weekend, a week.
 MUTE_HOURS: Final = (4, 24, 72, 168)
+#: A test is a letter to people, and a call to somebody's server.
+TEST_EVERY: Final = timedelta(minutes=1)
 _PAGE: Final = 50
 _MOST_EMAILS: Final = 10
 _EMAIL: Final = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
@@ -76,6 +79,26 @@ def install(console: Console) -> None:
         )
         store.save(rule, event)
         return desk.back("/console/alerts", "Đã lưu quy tắc.", "The rule is saved.")
+
+    @console.deed("/alerts/rules/<int:number>/test", Right.MEND)
+    def try_alert_rule(desk: Desk, number: int) -> AnyResponse:
+        """A test to everybody whom the rule tells; noted before it goes out, once a minute for each person."""
+        _must_be_of_the_province(desk)
+        rule, now = store.rule(number), utc_now()
+        if not (rule.emails or rule.webhook):
+            raise Malformed("alert-test-nobody")
+        event = desk.event(
+            "alert-rule.tested", f"alert-rule:{number}", emails=len(rule.emails), webhook=bool(rule.webhook)
+        )
+
+        def begin(connection: Any) -> bool:
+            note(connection, event)
+            return True
+
+        duty = f"alert-test:{desk.person.name}"
+        if not desk.bus.nodes.in_turn(duty, desk.bus.cluster.id, now, TEST_EVERY, begin):
+            raise TooMany("alert-test-too-soon", retry_after_seconds=int(TEST_EVERY.total_seconds()))
+        return desk.show("alerts-test.html", rule=rule, tried=try_out(rule, settings, now), **_words(desk))
 
     @console.deed("/alerts/rules/<int:number>/mute", Right.MEND)
     def mute_alert_rule(desk: Desk, number: int) -> AnyResponse:
