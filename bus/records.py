@@ -261,6 +261,9 @@ class Wanted:
 
     #: Its sender or one of its receivers.
     agency: AgencyCode | None = None
+    sender: AgencyCode | None = None
+    #: One of its receivers.
+    receiver: AgencyCode | None = None
     service: ServiceCode | None = None
     #: Of one of its deliveries; of that agency's own where it receives.
     state: State | None = None

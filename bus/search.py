@@ -6,6 +6,7 @@ Each question goes along an index from its newest end, the one with the fewest r
     dead, delivering, waiting     deliveries_dead, deliveries_leased, the outbox and the lines of dossiers
     set aside                     deliveries_set_aside
     agency                        exchanges_by_sender and deliveries_by_receiver, the newest of both
+    sender, receiver              exchanges_by_sender, deliveries_by_receiver; both: whichever reaches further back
     service                       exchanges_of_service
     time alone, or nothing        the ids themselves, which grow with time
 
@@ -68,7 +69,7 @@ def search_page(connection: Connection, wanted: Wanted, rows: int = MOST_LOOKED_
         _look(connection, index, most if index.straight else rows, most, low)
         for index in _indexes(wanted, low, high, rows)
     ]
-    reached = max(index.reached for index in looked)
+    reached = (min if _between_two(wanted) else max)(index.reached for index in looked)
     ids = sorted({id_ for index in looked for id_ in index.found if id_ >= reached}, reverse=True)[:most]
     before = (ids[-1] if len(ids) == most else reached) or None
     if before is not None and before <= low:
@@ -153,18 +154,30 @@ def _bounds(
     return low, min(highs)
 
 
+def _between_two(wanted: Wanted) -> bool:
+    """Is it found along two indexes, each of which alone finds all? What is of a dossier, or in a state that has an
+    index, is few, and found along that."""
+    few = wanted.dossier is not None or wanted.state not in (None, State.DELIVERED)
+    return wanted.sender is not None and wanted.receiver is not None and not few
+
+
 def _indexes(wanted: Wanted, low: int, high: int, rows: int) -> list[_Index]:
     """Each finds exchanges by itself; together they find all."""
     facts, agency, state = list(_facts(wanted)), wanted.agency, wanted.state
+    sent, to_them = _sender(wanted), _receiver(wanted)
     if wanted.dossier is not None:
-        return [
-            _of_exchanges(low, high, exchanges.c.dossier == wanted.dossier, [*facts, *_party(agency), *_some(state)])
-        ]
+        fits = [*facts, *_party(agency), *sent, *_some(state, to_them)]
+        return [_of_exchanges(low, high, exchanges.c.dossier == wanted.dossier, fits)]
     if state in (State.DEAD, State.DELIVERING, State.SET_ASIDE):
-        return [_of_deliveries(low, high, _in(state), [*facts, *_either(agency)])]
+        return [_of_deliveries(low, high, _in(state), [*facts, *_either(agency), *sent, *to_them])]
     if state is State.WAITING:
-        fits = [_in(state), *facts, *_either(agency)]
+        fits = [_in(state), *facts, *_either(agency), *sent, *to_them]
         return [_of_outbox(low, high, fits), _of_lines(low, high, fits, rows)]
+    if wanted.sender is not None or wanted.receiver is not None:
+        its = [] if state is None else [_in(state)]
+        of_sender = _of_exchanges(low, high, and_(true(), *sent), [*facts, *_party(agency), *_some(state, to_them)])
+        of_receiver = _of_deliveries(low, high, and_(true(), *to_them), [*facts, *_party(agency), *sent, *its])
+        return [of_sender] * bool(sent) + [of_receiver] * bool(to_them)
     if agency is not None:
         its = [] if state is None else [_in(state)]
         return [
@@ -243,16 +256,25 @@ def _party(agency: AgencyCode | None) -> Iterator[ColumnElement[bool]]:
         yield or_(exchanges.c.sender == agency, _delivery_that(deliveries.c.receiver == agency))
 
 
-def _some(state: State | None) -> Iterator[ColumnElement[bool]]:
-    """One of its deliveries is in this state."""
-    if state is not None:
-        yield _delivery_that(_in(state))
+def _sender(wanted: Wanted) -> list[ColumnElement[bool]]:
+    return [] if wanted.sender is None else [exchanges.c.sender == wanted.sender]
+
+
+def _receiver(wanted: Wanted) -> list[ColumnElement[bool]]:
+    return [] if wanted.receiver is None else [deliveries.c.receiver == wanted.receiver]
+
+
+def _some(state: State | None, fits: Sequence[ColumnElement[bool]] = ()) -> Iterator[ColumnElement[bool]]:
+    """One of its deliveries is in this state, and fits."""
+    if state is not None or fits:
+        yield _delivery_that(and_(*fits, *([] if state is None else [_in(state)])))
 
 
 def _delivery_that(fits: ColumnElement[bool]) -> ColumnElement[bool]:
     """The exchange has such a delivery. Counted: for EXISTS PostgreSQL may read the whole table once and hash it."""
     of_it = select(func.count()).select_from(deliveries).where(deliveries.c.exchange_id == exchanges.c.id, fits)
-    return of_it.scalar_subquery() > 0
+    # Of any of its deliveries, also where the question goes along deliveries itself.
+    return of_it.correlate(exchanges).scalar_subquery() > 0
 
 
 def _either(agency: AgencyCode | None) -> Iterator[ColumnElement[bool]]:

@@ -186,6 +186,48 @@ def test_short_looks_find_the_same(house: House, part: int) -> None:
         assert whole[:9] == _expected(wanted), wanted
 
 
+PAIRS = [
+    (AgencyCode(sender), AgencyCode(receiver))
+    for sender, receiver in [("H99.10", "G10"), ("H99.101", "G10.101"), ("H99.10", "G10.105"), ("H99.102", "G10"),
+                             ("H99.101", "G10"), ("H99.101", "G10.103")]
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sender, receiver", PAIRS)
+def test_what_one_sent_to_the_other_is_found_however_short_one_looks(
+    house: House, sender: AgencyCode, receiver: AgencyCode
+) -> None:
+    for state, service, agency, rows in product((None, State.DELIVERED, State.DEAD), SERVICES[:2], (None, sender),
+                                                (2000, 300)):  # fmt: skip
+        wanted = Wanted(sender=sender, receiver=receiver, state=state, service=service, agency=agency, limit=20)
+        expected = [
+            number * 2
+            for number, at_sender, at_receiver, of, of_state, _ in _facts()
+            if (at_sender, at_receiver) == (sender, receiver)
+            and service in (None, of)
+            and (state is None or state is of_state)
+        ]
+        found, before = [], None
+        with house.store.reading() as connection:
+            for _ in range(4):
+                page = search_page(connection, replace(wanted, before=before), rows=rows)
+                found += [message.exchange_id for message in page.messages]
+                before = page.before
+                if before is None:
+                    assert found == expected, wanted
+                    break
+        assert found == expected[: len(found)], wanted
+
+
+def test_sender_and_receiver_stand_for_themselves_too(house: House) -> None:
+    big, other = AgencyCode("H99.10"), AgencyCode("G10.101")
+    assert {each.sender for each in house.ledger.search(Wanted(sender=big, limit=5))} == {big}
+    assert {each.deliveries[0].receiver for each in house.ledger.search(Wanted(receiver=other, limit=5))} == {other}
+    assert house.ledger.search(Wanted(receiver=other, agency=big, limit=5)) == []
+    page = house.ledger.search_page(Wanted(sender=big, receiver=other))
+    assert (page.messages, page.before) == ((), None), "the receiver's few were looked through"
+
+
 _NAMES = ("agency", "service", "state", "dossier", "since", "until", "before", "limit")
 
 
@@ -213,6 +255,8 @@ PLANNED = [
     Wanted(dossier=DossierCode("H99.15-260101-0042")),
     Wanted(dossier=DossierCode("H99.15-260101-0042"), agency=AgencyCode("H99.10")),
     *(Wanted(state=state) for state in State),
+    Wanted(sender=AgencyCode("H99.10"), receiver=AgencyCode("G10")),
+    Wanted(sender=AgencyCode("H99.10"), receiver=AgencyCode("G10"), state=State.DEAD),
     Wanted(state=State.DEAD, service=ServiceCode("dossier.note")),
     Wanted(state=State.WAITING, agency=AgencyCode("G10.101")),
     Wanted(since=NOON - timedelta(hours=5), until=NOON - timedelta(hours=4)),

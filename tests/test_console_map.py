@@ -16,8 +16,9 @@ from bus.web.console.flow_map import MOST_LINES, MOST_NODES, Line, draw, group_o
 from registry.model import Agency
 from schemas.identifiers import AgencyCode
 from schemas.moment import VIETNAM, to_micros, utc_now
-from tests.bus_world import World
+from tests.bus_world import MINISTRY, RECEIVER, SENDER, World, post
 from tests.console_house import ConsoleHouse, assert_accessible, assert_fits
+from tests.console_visitor import Visitor
 
 HOSTILE = '"><script>alert(1)</script> Sở'
 
@@ -103,7 +104,8 @@ def test_the_map_shows_who_talks_to_whom_and_leads_to_the_messages(console_house
     assert_fits(page)
     console_house.picture(page, "map")
     links = [str(each.get_attribute("href")) for each in page.locator("svg.whole a").all()]
-    assert any(link.startswith("/console/messages?agency=H99.15&service=dossier.note") for link in links)
+    pair = "/console/messages?sender=H99.15&receiver=H99.16&service=dossier.note&since="
+    assert any(link.startswith(pair) for link in links)
     page.select_option("#agency", "G99")
     page.click("main form button")
     assert page.locator("tbody tr").count() == 1
@@ -121,3 +123,39 @@ def test_an_agency_sees_its_own_lines_only(console_house: ConsoleHouse, page: Pa
     page.goto(f"{console_house.url}/console/map?span=7d")
     assert page.locator("tbody tr").count() == 1
     assert page.locator("#agency option").all_inner_texts()[1:] == ["Sở Nhận (H99.16)", "Sở Tạm Ngưng (H99.17)"]
+
+
+def test_an_open_map_is_renewed(console_house: ConsoleHouse, page: Page) -> None:
+    console_house.sign_in(page)
+    fill(console_house.world)
+    page.goto(f"{console_house.url}/console/map?span=7d&agency=H99.15")
+    assert page.get_attribute("#flows-live", "data-every") == "30"
+    part = str(page.get_attribute("#flows-live", "data-part"))
+    assert part == "/console/parts/map?span=7d&agency=H99.15&from=0"
+    asked = page.request.get(console_house.url + part)
+    assert "<html" not in asked.text()
+    assert asked.text().count("<tr>") == page.locator("#flows-live tr").count()
+    again = page.request.get(console_house.url + part, headers={"If-None-Match": asked.headers["etag"]})
+    assert again.status in (200, 304), "a rate an hour may have moved on between the two"
+
+
+def test_a_line_leads_to_what_one_agency_sent_to_the_other(console_house: ConsoleHouse, page: Page) -> None:
+    world = console_house.world
+    wanted = post(console_house.url, world.signed()).json["message_id"]
+    other = post(console_house.url, world.signed(receivers=(MINISTRY,))).json["message_id"]
+    console_house.sign_in(page)
+    page.goto(f"{console_house.url}/console/map")
+    page.locator(f"svg.whole a[href*='receiver={RECEIVER}']").first.press("Enter")
+    page.wait_for_url("**/console/messages?*")
+    assert page.locator(f"a[href='/console/messages/{wanted}']").count() == 1
+    assert page.locator(f"a[href='/console/messages/{other}']").count() == 0
+    assert "Sở Nhận" in page.inner_text("form.panel")
+    assert_accessible(page)
+    assert_fits(page)
+    page.click("text=bỏ điều kiện này")
+    assert page.locator(f"a[href='/console/messages/{other}']").count() == 1
+    stranger = Visitor.of(console_house, "hoa", PersonRole.OBSERVER, agency="H99.17")
+    assert wanted not in stranger.get(f"/console/messages?sender={SENDER}&receiver={RECEIVER}").text
+    partner = Visitor.of(console_house, "chi", PersonRole.OBSERVER, agency=RECEIVER)
+    assert wanted in partner.get(f"/console/messages?sender={SENDER}&receiver={RECEIVER}").text
+    assert other not in partner.get(f"/console/messages?sender={SENDER}&receiver={MINISTRY}").text

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from flask import request
@@ -40,44 +40,55 @@ def install(console: Console) -> None:
 
     @console.page("/map", Right.SEE, menu=("Bản đồ luồng", "Flow map"))
     def flow_map(desk: Desk) -> AnyResponse:
-        span = request.args.get("span", "")
-        span = span if span in _SPANS else "24h"
-        agency, service = request.args.get("agency", ""), request.args.get("service", "")
-        since, flows, resting = kept.flows(span, utc_now())
-        mine = [flow for flow in flows if desk.sees(flow.sender, flow.receiver)]
-        chosen = [
-            flow
-            for flow in mine
-            if (not agency or agency in (flow.sender, flow.receiver)) and (not service or service == flow.service)
-        ]
-        chosen.sort(key=lambda flow: (-flow.counts.accepted - flow.counts.refused, flow.sender, flow.service))
-        first = request.args.get("from", 0, type=int)
-        first = first if 0 <= first < len(chosen) else 0
-        drawing = draw(_lines(chosen, resting), str(desk.bus.settings.system).partition("/")[0])
-        asked = {"span": span, "agency": agency, "service": service}
-        return desk.show(
-            "map.html",
-            asked=asked,
-            spans=list(_SPANS),
-            agencies=sorted({code for flow in mine for code in (flow.sender, flow.receiver) if code}),
-            services=sorted({flow.service for flow in mine if flow.service}),
-            drawing=drawing,
-            flows=chosen[first : first + _PAGE],
-            count=len(chosen),
-            first=first,
-            more=_query(asked, first + _PAGE) if first + _PAGE < len(chosen) else "",
-            back=_query(asked, max(0, first - _PAGE)) if first else "",
-            resting=resting,
-            hours=max(1.0, (utc_now() - since) / timedelta(hours=1)),
-            messages=lambda **wanted: messages_address(since, **wanted),
-            agency_name=desk.names.agency,
-            service_name=desk.names.service,
-        )
+        return desk.show("map.html", **_values(desk, kept))
+
+    @console.page("/parts/map", Right.SEE)
+    def flow_map_part(desk: Desk) -> AnyResponse:
+        """The drawing and the table, asked for again by an open page."""
+        answer = desk.show("map-live.html", **_values(desk, kept))
+        answer.add_etag()
+        return answer.make_conditional(request)
 
 
-def messages_address(since: datetime, *, agency: str = "", service: str = "") -> str:
-    """The list of a flow's messages, of that time."""
-    wanted = {"agency": agency, "service": service, "since": f"{since.astimezone(VIETNAM):%Y-%m-%d}"}
+def _values(desk: Desk, kept: _Kept) -> dict[str, Any]:
+    span = request.args.get("span", "")
+    span = span if span in _SPANS else "24h"
+    agency, service = request.args.get("agency", ""), request.args.get("service", "")
+    since, flows, resting = kept.flows(span, utc_now())
+    mine = [flow for flow in flows if desk.sees(flow.sender, flow.receiver)]
+    chosen = [
+        flow
+        for flow in mine
+        if (not agency or agency in (flow.sender, flow.receiver)) and (not service or service == flow.service)
+    ]
+    chosen.sort(key=lambda flow: (-flow.counts.accepted - flow.counts.refused, flow.sender, flow.service))
+    first = request.args.get("from", 0, type=int)
+    first = first if 0 <= first < len(chosen) else 0
+    asked = {"span": span, "agency": agency, "service": service}
+    return {
+        "asked": asked,
+        "part": _query(asked, first),
+        "spans": list(_SPANS),
+        "agencies": sorted({code for flow in mine for code in (flow.sender, flow.receiver) if code}),
+        "services": sorted({flow.service for flow in mine if flow.service}),
+        "drawing": draw(_lines(chosen, resting), str(desk.bus.settings.system).partition("/")[0]),
+        "flows": chosen[first : first + _PAGE],
+        "count": len(chosen),
+        "first": first,
+        "more": _query(asked, first + _PAGE) if first + _PAGE < len(chosen) else "",
+        "back": _query(asked, max(0, first - _PAGE)) if first else "",
+        "resting": resting,
+        "hours": max(1.0, (utc_now() - since) / timedelta(hours=1)),
+        "messages": lambda **wanted: messages_address(since, **wanted),
+        "agency_name": desk.names.agency,
+        "service_name": desk.names.service,
+    }
+
+
+def messages_address(since: datetime, *, sender: str, receiver: str, service: str = "") -> str:
+    """The list of what one agency sent to another in that time."""
+    wanted = {"sender": sender, "receiver": receiver, "service": service}
+    wanted |= {"since": f"{since.astimezone(VIETNAM):%Y-%m-%d}"}
     return f"/console/messages?{urlencode({name: text for name, text in wanted.items() if text})}"
 
 

@@ -120,15 +120,19 @@ def install(console: Console) -> None:
 
 # ── the list ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-_FILTERS: Final = ("agency", "service", "state", "dossier", "since", "until", "before")
+_FILTERS: Final = ("agency", "sender", "receiver", "service", "state", "dossier", "since", "until", "before")
 
 
 def _wanted(desk: Desk, asked: Mapping[str, str]) -> Wanted:
     """What the address asks for. Raises Malformed(identifier-invalid, query-invalid)."""
-    agency = AgencyCode.parse(asked["agency"].upper()) if asked["agency"] else None
+    agency, sender, receiver = (
+        AgencyCode.parse(asked[name].upper()) if asked[name] else None for name in ("agency", "sender", "receiver")
+    )
     until = _day(asked, "until")
     return Wanted(
         agency=desk.scope or agency,
+        sender=sender,
+        receiver=receiver,
         service=ServiceCode(asked["service"]) if asked["service"] else None,
         state=_state(asked["state"]),
         dossier=DossierCode(asked["dossier"].upper()) if asked["dossier"] else None,
