@@ -112,7 +112,7 @@ def test_a_wsdl_becomes_a_service_that_an_agency_asks_for_and_calls(
         page.click("main td >> text=Xem")
         page.fill("#approve-reason", "đủ căn cứ pháp lý")
         page.click("button:has-text('Cấp quyền')")
-        look(page, house, "05-approved")
+        house.picture(page, "developer-05-approved")
 
         # She reads how to call it, and waits for the first call with the page open.
         hers.reload()
@@ -136,7 +136,7 @@ def test_a_wsdl_becomes_a_service_that_an_agency_asks_for_and_calls(
         hers.click("text=Kiểm chứng ngay")
         assert "Chứng cứ đúng" in hers.inner_text("[role=status]")
         assert "Ai Đó" not in hers.inner_text("main")
-        look(hers, house, "08-proof")
+        house.picture(hers, "developer-08-proof")
         message = hers.url.split("/messages/")[1].partition("/")[0]
         hers.goto(f"{url}/console/messages")
         assert hers.locator(f"a[href='/console/messages/{message}']").count() == 1
@@ -145,7 +145,7 @@ def test_a_wsdl_becomes_a_service_that_an_agency_asks_for_and_calls(
         hers.goto(f"{url}/console/map")
         assert hers.locator("svg.drawn path").count() >= 1
         assert SERVICE in hers.content()
-        look(hers, house, "09-map")
+        house.picture(hers, "developer-09-map")
 
 
 def test_an_openapi_with_a_secret_becomes_a_service_without_a_command_line(
@@ -165,7 +165,13 @@ def test_an_openapi_with_a_secret_becomes_a_service_without_a_command_line(
     page.fill("#endpoint_url", f"{server.url}/business_registry")
     page.click("text=Đọc tệp và xem trước >> nth=0")
     look(page, house, "10-openapi")
+    drafted = page.inner_text("main")
+    assert "đã công bố" in drafted, "that it may be called at once is said"
+    assert "lưu bí mật g99.12.dkdn ở trang của hệ thống" in drafted
+    assert "lgsp registry" not in drafted
     apply(page, "theo văn bản của cơ quan đăng ký kinh doanh")
+    page.click("main td a.code >> nth=0")
+    assert "Chưa gọi được" in page.inner_text("[role=alert]")
     page.goto(f"{house.url}/console/registry/systems/{business}/dkdn")
     assert "CHƯA LƯU" in page.inner_text("dl.facts")
     page.fill("#secret-value", key)

@@ -209,8 +209,8 @@ def _shown_step(desk: Desk, step: Change) -> ShownStep:
     facts = [
         (each.pointer, _told(desk, each.pointer, each.before), _told(desk, each.pointer, each.after))
         for each in step.differences()
-        # Of something new, defaults go without saying; its schemas are shown field by field.
-        if not adds or (each.pointer.split("/")[1] in said and each.after and each.pointer not in _LONG)
+        # Of something new, defaults go without saying, but for its stage; its schemas are shown field by field.
+        if not adds or (each.pointer.split("/")[1] in {*said, "stage"} and each.after and each.pointer not in _LONG)
     ]
     against, after = step.before, step.after
     if isinstance(after, Service) and against is None:
@@ -572,6 +572,17 @@ def _described(desk: Desk) -> tuple[list[Entry], list[str], str]:
     notes += [f"{each.name}: {each.problem.detail(desk.language)}" for each in made.refusals]
     absent = desk.t("không có thao tác này", "no such operation")
     notes += [*made.notes, *(f"{name}: {absent}" for name in made.unknown)]
+    secrets = {each.endpoint.secret for each in entries if isinstance(each, System) and each.endpoint} - {""}
+    # The importer speaks to whoever sits at a terminal.
+    notes = [note for note in notes if not any(note.endswith(f"lgsp registry secret set {each}") for each in secrets)]
+    notes += [
+        desk.t(
+            f"Áp dụng xong, cán bộ an toàn thông tin lưu bí mật {each} ở trang của hệ thống; trước đó chưa gọi được.",
+            f"Once applied, a security officer keeps the secret {each} on the system's page; no call works before.",
+        )
+        for each in sorted(secrets)
+        if desk.bus.registry.secret(each) is None
+    ]
     if not entries:
         raise Malformed("import-nothing", errors=[FieldError(pointer="", detail=text) for text in notes[:50]])
     return entries, notes, first

@@ -211,6 +211,7 @@ def _services(console: Console) -> None:
             sides=sides_of(service) if uses_service(desk, service) else None,
             next_stages=NEXT_STAGES[service.stage],
             takers=_takers(desk, service),
+            locked=[each for each in _takers(desk, service) if desk.sees(each.agency) and not _secret_kept(desk, each)],
             calling=how_to_call(desk, service) if uses_service(desk, service) else None,
             granted=bool(desk.scope and desk.directory.grants_for(desk.scope, service.code)),
             recent=_recent(desk, service),
