@@ -172,7 +172,8 @@ def test_a_refused_message_is_found_by_number_and_mended(console_house: ConsoleH
     main = page.inner_text("main")
     assert "vẫn bị từ chối" in main
     assert "archive-expired" in main
-    assert page.get_attribute("a:has-text('archive-expired')", "href").startswith("/console/registry/grants/archive-expired?back=")
+    link = str(page.get_attribute("a:has-text('archive-expired')", "href"))
+    assert link.startswith("/console/registry/grants/archive-expired?back="), "and from there back here"
     assert_accessible(page)
     assert_fits(page)
     console_house.picture(page, "refusal")
