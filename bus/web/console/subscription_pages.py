@@ -93,9 +93,9 @@ def _deeds(console: Console, drafts: RegistryDrafts) -> None:
         desk.must_see()
         try:
             made = _from_form(desk)
-        except (Malformed, ValueError) as problem:
-            values = {**request.form, "types": request.form.getlist("types")}
-            return _form(desk, values, problem if isinstance(problem, Malformed) else Malformed("query-invalid"))
+        except (Malformed, ValueError) as error:
+            problem = error if isinstance(error, Malformed) else Malformed("query-invalid", name="delivery")
+            return _form(desk, {**request.form, "types": request.form.getlist("types")}, problem)
         return keep_entries(desk, drafts, [made], desk.t("Biểu mẫu đăng ký nhận sự kiện", "Form of a subscription"))
 
     @console.deed("/registry/subscriptions/<subscription_id>/remove", Right.REGISTER)
