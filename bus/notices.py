@@ -93,9 +93,7 @@ class Notices:
         parts = urlsplit(self._settings.smtp_url)
         host, trust, patience = parts.hostname or "", self._trust(), self._patience_seconds
         if parts.scheme == "smtps":
-            server: smtplib.SMTP = smtplib.SMTP_SSL(
-                host, parts.port or 465, timeout=self._patience_seconds, context=trust
-            )
+            server: smtplib.SMTP = smtplib.SMTP_SSL(host, parts.port or 465, timeout=patience, context=trust)
         else:
             server = smtplib.SMTP(host, parts.port or 25, timeout=patience)
         try:

@@ -328,6 +328,8 @@ def test_the_command_finds_and_says_so(tmp_path: Path) -> None:
         page = run("--before", str(document["messages"][1]["number"]))
         assert messages[0].manifest.message_id in page.output
         assert "There may be more" in run("--limit", "1").output
+        assert run("--sender", SENDER, "--receiver", RECEIVER).output == told.output
+        assert run("--sender", RECEIVER).exit_code == 1
         nothing = run("--service", "document.send")
         assert (nothing.exit_code, nothing.output) == (1, "Nothing fits.\n")
         assert run("--since", "tomorrow").exit_code == 2

@@ -23,6 +23,8 @@ _COLOURS = {State.DELIVERED: "green", State.DEAD: "red"}
 
 @click.command()
 @click.option("--agency", metavar="CODE", help="Its sender or one of its receivers.")
+@click.option("--sender", metavar="CODE", help="Sent by this agency.")
+@click.option("--receiver", metavar="CODE", help="For this agency.")
 @click.option("--service", metavar="CODE", help="Of this service.")
 @click.option("--state", type=click.Choice([state.value for state in State]), help="Of one of its deliveries.")
 @click.option("--since", metavar="YYYY-MM-DD", help="Accepted on this day or later.")
@@ -33,8 +35,9 @@ _COLOURS = {State.DELIVERED: "green", State.DEAD: "red"}
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_context
 def search(
-    context: click.Context, agency: str | None, service: str | None, state: str | None, since: str | None,
-    until: str | None, dossier: str | None, limit: int, before: int | None, as_json: bool,
+    context: click.Context, agency: str | None, sender: str | None, receiver: str | None, service: str | None,
+    state: str | None, since: str | None, until: str | None, dossier: str | None, limit: int, before: int | None,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Find messages that fit all that is given, newest first. Without anything: the newest of all.
 
@@ -43,11 +46,14 @@ def search(
     \b
     Examples:
       lgsp search --agency H99.16 --state waiting
+      lgsp search --sender H99.16 --receiver G99
       lgsp search --service dossier.transfer --since 2026-04-01 --until 2026-04-30 --limit 200
       lgsp search --dossier H99.15-260423-0001 --json
     """
     wanted = Wanted(
         agency=AgencyCode.parse(agency) if agency else None,
+        sender=AgencyCode.parse(sender) if sender else None,
+        receiver=AgencyCode.parse(receiver) if receiver else None,
         service=ServiceCode(service) if service else None,
         state=State(state) if state else None,
         dossier=DossierCode(dossier) if dossier else None,
