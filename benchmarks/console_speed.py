@@ -12,6 +12,7 @@ at and, but for the session and for months that were not added up yet, not chang
 from __future__ import annotations
 
 import argparse
+import html
 import json
 import random
 import re
@@ -143,8 +144,8 @@ class Found:
     bytes: int
 
 
-def measure(settings: Settings, environment: Mapping[str, str], rounds: int) -> dict[str, object]:
-    """Everything, with a server of its own."""
+def measure(settings: Settings, environment: Mapping[str, str], rounds: int, only: str = "") -> dict[str, object]:
+    """Every visit, or those with ``only`` in their name, with a server of its own."""
     bus = open_bus(settings)
     try:
         _person(bus)
@@ -157,8 +158,8 @@ def measure(settings: Settings, environment: Mapping[str, str], rounds: int) -> 
     with start_server("serve", command, port=port, environment={**environment, "LGSP_PORT": str(port)}) as server:
         browser = _Browser(server)
         browser.sign_in()
-        found = [browser.measure(visit, facts, rounds) for visit in VISITS]
-        live = {path: browser.cost_of_a_page(path) for path in ("/console/", "/console/map", "/console/alerts")}
+        found = [browser.measure(visit, facts, rounds) for visit in VISITS if only in visit.name]
+        live = {} if only else browser.cost_of_pages(("/console/", "/console/map", "/console/alerts"))
     return {
         "messages": len(facts.messages),
         "months_made_seconds": made,
@@ -244,17 +245,18 @@ class _Browser:
             bytes=len(answer.data) if answer else 0,
         )
 
-    def cost_of_a_page(self, path: str, seconds: float = 60.0) -> float | None:
-        """Percent of a core that one open page takes which renews its part as it says; None where it has none."""
-        renewed = _PART.search(self._ask(path).data.decode())
-        if renewed is None:
-            return None
-        part, every = renewed[1], int(renewed[2])
-        answer = self._ask(part)
+    def cost_of_pages(self, paths: Sequence[str], seconds: float = 60.0) -> dict[str, float]:
+        """Percent of a core that one open page takes which renews its part as it says."""
         idle = self._cpu(lambda: time.sleep(seconds))
+        return {path: self._cost_of(path, seconds, idle) for path in paths}
+
+    def _cost_of(self, path: str, seconds: float, idle: float) -> float:
+        renewed = _PART.search(self._ask(path).data.decode())
+        assert renewed is not None, f"{path} renews nothing"
+        part, every = html.unescape(renewed[1]), int(renewed[2])
 
         def watch() -> None:
-            ends, tag = time.monotonic() + seconds, answer.headers.get("ETag", "")
+            ends, tag = time.monotonic() + seconds, ""
             while time.monotonic() < ends:
                 said = self._ask(part, headers={"Lgsp-Part": "live", "If-None-Match": tag})
                 tag = said.headers.get("ETag", tag)
@@ -301,12 +303,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--store-url", default="")
     parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--only", default="", metavar="TEXT", help="visits with this in their name")
     parser.add_argument("--json", type=Path, help="write the result there, too")
     options = parser.parse_args(arguments)
     environment = {"LGSP_HOME": str(options.home), "LGSP_SERVE_PROCESSES": "1"}
     if options.store_url:
         environment["LGSP_STORE_URL"] = options.store_url
-    result = measure(load_settings(environ=environment), environment, options.rounds)
+    result = measure(load_settings(environ=environment), environment, options.rounds, options.only)
     if options.json:
         options.json.write_text(json.dumps(result, indent=1))
     print("\n".join(table(result)))
