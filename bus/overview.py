@@ -20,11 +20,13 @@ from bus.figures import OUTCOMES, Counts, Flow, Hour, Route
 from bus.nodes import Opening, open_breakers
 from bus.records import RefusalRecord
 from bus.store import Store
-from bus.tables import deliveries, exchanges, flow_hours, outbox, refusals
+from bus.tables import deliveries, exchanges, flow_hours, outbox, refusal_details, refusals
 from schemas.identifiers import SystemCode
 from schemas.moment import beginning_of, from_micros, hour_of, to_micros
 
 MOST_LOOKED_AT: Final = 5000
+#: Groups of refusals whose latest is told with its facts.
+_MOST_IN_WORDS: Final = 100
 #: Flows that were silent longer are gone from the table.
 DAYS_OF_FLOWS: Final = 7
 #: A dead delivery died while it was delivered; a refusal's problem says at which of the eight steps it was turned away.
@@ -206,7 +208,12 @@ def _dead(connection: Connection) -> tuple[tuple[TroubleGroup, ...], bool]:
 def _refused(connection: Connection, since: datetime) -> tuple[tuple[TroubleGroup, ...], bool]:
     newest = select(refusals).order_by(refusals.c.id.desc()).limit(MOST_LOOKED_AT).subquery()
     rows = connection.execute(select(newest).where(newest.c.refused_at >= to_micros(since))).all()
-    return _grouped(rows, _refused_key), len(rows) == MOST_LOOKED_AT
+    groups = _grouped(rows, _refused_key)
+    latest = [group.last["id"] for group in groups[:_MOST_IN_WORDS]]
+    known = connection.execute(select(refusal_details).where(refusal_details.c.id.in_(latest)))
+    details = {row.id: json.loads(row.details) for row in known}
+    told = (replace(group, last={**group.last, **details.get(group.last["id"], {})}) for group in groups)
+    return tuple(told), len(rows) == MOST_LOOKED_AT
 
 
 def refusals_found(
@@ -253,7 +260,8 @@ def _dead_key(row: Row[Any]) -> tuple[_Key, int, Mapping[str, Any], frozenset[st
 def _refused_key(row: Row[Any]) -> tuple[_Key, int, Mapping[str, Any], frozenset[str]]:
     route = Route(row.sender or "", row.service or "", "")
     key = (route, STEPS.get(row.problem, 1), row.problem, row.reason)
-    return key, row.refused_at, {"problem": row.problem, "reason": row.reason}, frozenset({row.sender or ""})
+    last = {"id": row.id, "problem": row.problem, "reason": row.reason}
+    return key, row.refused_at, last, frozenset({row.sender or ""})
 
 
 def _grouped(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,6 +28,7 @@ from schemas.moment import utc_now
 from schemas.problem import Refused
 from tests.bus_world import MINISTRY, RECEIVER, SENDER, World, bus_world, delivering, key_of
 from tests.console_house import ConsoleHouse, assert_accessible, assert_fits, open_console, picture_folder
+from tests.console_visitor import Visitor
 
 CITIZEN, ENTERPRISE, TRACE = "099199000001", "9900000016", "4bf92f3577b34da6a3ce929d0e0e4736"
 DOSSIER, REFERENCE = "H99.15-260423-0001", "HP-26/0423"
@@ -299,6 +301,16 @@ def test_the_first_screen_says_what_is_wrong(console_house: ConsoleHouse, page: 
     assert page.locator("main tbody tr").count() == 1
     assert_accessible(page)
     assert_fits(page)
+
+
+def test_the_first_screen_counts_strangers_and_tells_reasons_whole(console_house: ConsoleHouse) -> None:
+    world = console_house.world
+    assert send(world, {"title": 5}).refused == "payload-breaks-schema"
+    assert send(world, {"title": "lạ"}, key=key_of("nobody")).refused == "key-unknown"
+    page = Visitor.of(console_house, "lan").get("/console/").text
+    assert "bên gửi chưa định danh" in page
+    assert "ở ít nhất 1 chỗ" in page
+    assert re.search(r"<strong[^>]*>2</strong>bị từ chối", page)
 
 
 def test_a_first_screen_without_anything(console_house: ConsoleHouse, page: Page) -> None:

@@ -132,6 +132,8 @@ def _values(desk: Desk, kept: _Kept) -> dict[str, Any]:
     for hour in hours:
         sums += hour.counts
     dead, refused = list(filter(touches, read.dead)), list(filter(touches, read.refused))
+    # Strangers belong to no flow; they were refused all the same.
+    sums.refused = max(sums.refused, sum(group.count for group in refused))
     soon = sorted(
         (each for each in endings(desk.directory, read_at) if desk.sees(each.agency)), key=lambda each: each.at
     )
