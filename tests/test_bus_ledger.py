@@ -663,6 +663,19 @@ def test_a_dossier_is_told_in_the_order_of_acceptance(house: House) -> None:
     assert [record.id for record in house.ledger.of_dossier(DOSSIER)] == ids
 
 
+def test_a_dossier_of_many_messages_is_told_whole(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than one statement has room for: each message has its own deliveries and attempts."""
+    for _ in range(3):
+        house.record(dossier=DOSSIER, receivers=(RECEIVER, SECOND))
+    for claim in house.claim(most=2):
+        house.settle(claim, State.DELIVERED)
+    told = house.ledger.of_dossier(DOSSIER)
+    assert [len(record.deliveries) for record in told] == [2, 2, 2]
+    assert sum(len(delivery.attempts) for record in told for delivery in record.deliveries) == 2
+    monkeypatch.setattr("bus.telling._VALUES_OF_A_STATEMENT", 1)
+    assert house.ledger.of_dossier(DOSSIER) == told
+
+
 # ── costs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 #: Tables that grow with every message. A hot statement reads them by key only.

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, update
 
 from bus.cli import lgsp
 from bus.records import FoundMessage, State, Wanted
-from bus.search import search_page
+from bus.search import search, search_page
+from bus.tables import deliveries
 from schemas.identifiers import AgencyCode, DossierCode, ServiceCode, SystemCode
 from schemas.moment import to_micros
 from security.evidence.checkpoint import NoteKey
@@ -226,6 +227,30 @@ def test_sender_and_receiver_stand_for_themselves_too(house: House) -> None:
     assert house.ledger.search(Wanted(receiver=other, agency=big, limit=5)) == []
     page = house.ledger.search_page(Wanted(sender=big, receiver=other))
     assert (page.messages, page.before) == ((), None), "the receiver's few were looked through"
+
+
+def test_a_page_that_ends_between_deliveries_of_a_message_loses_none(
+    tmp_path: Path, new_store: Callable[[str, Path], str]
+) -> None:
+    ring = KeyRing.open_or_create(tmp_path / "ring", SystemCode("H99/lgsp-bus"))
+    house = House(store_url=new_store("sqlite", tmp_path), ring=ring, log_key=NoteKey.generate("test.invalid/log"))
+    theirs, others = AgencyCode("H99.31"), AgencyCode("H99.32")
+    with house.store.writing() as connection:
+        fill(connection, messages=2)
+        connection.execute(update(deliveries).values(state="dead", receiver=others))
+        connection.exec_driver_sql(
+            "INSERT INTO deliveries (id, exchange_id, receiver, system, state, attempt, attempts_before, retry_since) "
+            "SELECT 1, 0, receiver, system, state, attempt, 0, 0 FROM deliveries WHERE id = 0"
+        )
+        connection.execute(update(deliveries).where(deliveries.c.id == 0).values(receiver=theirs))
+    wanted = Wanted(agency=theirs, state=State.DEAD)
+    with house.store.reading() as connection:
+        first = search_page(connection, wanted, rows=2)
+        assert (first.messages, first.before) == ((), 1)
+        second = search_page(connection, replace(wanted, before=first.before), rows=2)
+        assert [message.exchange_id for message in second.messages] == [0]
+        assert [message.exchange_id for message in search(connection, wanted)] == [0]
+    house.close()
 
 
 _NAMES = ("agency", "service", "state", "dossier", "since", "until", "before", "limit")
