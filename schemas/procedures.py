@@ -44,7 +44,7 @@ COMPARED: Final[Mapping[str, str]] = {
     "agencies": "cơ quan thực hiện",
 }
 #: A cell that begins with one of these is a formula to a spreadsheet.
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,5 +344,5 @@ def _number(value: object) -> str:
 
 
 def plain_cell(cell: str) -> str:
-    """A cell that a spreadsheet shows and does not run: catalogues come from elsewhere."""
+    """A cell that a spreadsheet shows and does not run: others wrote what is in it."""
     return f"'{cell}" if cell.startswith(_FORMULA) else cell

@@ -262,6 +262,14 @@ def harden(answer: AnyResponse) -> AnyResponse:
     return answer
 
 
+def attachment(content: str | bytes, content_type: str, name: str) -> Response:
+    """A file for the browser to keep under this name."""
+    answer = make_response(content)
+    answer.headers["Content-Type"] = content_type
+    answer.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return answer
+
+
 def give_session(answer: AnyResponse, token: str) -> AnyResponse:
     """Only over HTTPS, except on loopback; not to other sites, not to scripts."""
     answer.set_cookie(_COOKIE, token, path="/console", httponly=True, samesite="Lax", secure=request.is_secure)

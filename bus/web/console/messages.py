@@ -26,7 +26,7 @@ from bus.records import (
     Wanted,
 )
 from bus.trace import overall_state, printable
-from bus.web.console.desk import Console, Desk, Right
+from bus.web.console.desk import Console, Desk, Right, attachment
 from bus.web.console.names import STATES
 from bus.web.console.registry_view import latest_version
 from bus.web.console.search import sees
@@ -89,9 +89,7 @@ def install(console: Console) -> None:
     def message_proof(desk: Desk, message_id: str) -> AnyResponse:
         """Without the body: digests prove it, and whoever has it can show it."""
         record = _seen(desk, message_id)
-        answer = Response(bundle_of(desk.bus, record), content_type="application/json")
-        answer.headers["Content-Disposition"] = f'attachment; filename="{record.message_id}.json"'
-        return answer
+        return attachment(bundle_of(desk.bus, record), "application/json", f"{record.message_id}.json")
 
     @console.page("/messages/<message_id>/rerun/<int:delivery_id>", Right.MEND)
     def rerun_preview(desk: Desk, message_id: str, delivery_id: int) -> AnyResponse:

@@ -13,7 +13,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from bus.access_requests import AccessRequests, RequestState
 from bus.quotas import quota_periods
 from bus.records import FoundMessage, Wanted
-from bus.web.console.desk import Console, Desk, Right
+from bus.web.console.desk import Console, Desk, Right, attachment
 from bus.web.console.registry_view import (
     MOST_ROWS,
     HeldKey,
@@ -231,13 +231,14 @@ def _services(console: Console) -> None:
     def registry_openapi(desk: Desk, code: str, version: int) -> Response:
         service = _described(desk, code, version)
         document = openapi_of(service, desk.directory.contract_for(service), desk.bus.settings.public_url)
-        return _file(json.dumps(document, ensure_ascii=False, indent=2), "application/json", f"{service.code}.json")
+        text = json.dumps(document, ensure_ascii=False, indent=2)
+        return attachment(text, "application/json; charset=utf-8", f"{service.code}.json")
 
     @console.page("/registry/services/<code>/<int:version>/service.wsdl")
     def registry_wsdl(desk: Desk, code: str, version: int) -> Response:
         service = _described(desk, code, version)
         document = wsdl_of(service, desk.directory.contract_for(service), desk.bus.settings.public_url)
-        return _file(document, "text/xml", f"{service.code}.wsdl")
+        return attachment(document, "text/xml; charset=utf-8", f"{service.code}.wsdl")
 
     @console.page("/registry/services/<code>/difference")
     def registry_difference(desk: Desk, code: str) -> Response:
@@ -255,7 +256,8 @@ def _services(console: Console) -> None:
         """The version as a manifest, to keep under version control."""
         service = the_service(desk, code, version)
         desk.must_see(service.owner)
-        return _file(write_manifest([service]), "application/yaml", f"{service.code}.{service.version}.yaml")
+        name = f"{service.code}.{service.version}.yaml"
+        return attachment(write_manifest([service]), "application/yaml; charset=utf-8", name)
 
 
 def _described(desk: Desk, code: str, version: int) -> Service:
@@ -264,12 +266,6 @@ def _described(desk: Desk, code: str, version: int) -> Service:
     if not uses_service(desk, service):
         raise NotFound("registry-entry-unknown")
     return service
-
-
-def _file(content: str | bytes, content_type: str, name: str) -> Response:
-    answer = Response(content, content_type=f"{content_type}; charset=utf-8")
-    answer.headers["Content-Disposition"] = f'attachment; filename="{name}"'
-    return answer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,10 @@ from typing import Any, Final
 from openpyxl import Workbook
 from openpyxl.styles import Font
 
-#: What a spreadsheet may take for the beginning of a formula.
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+from schemas.procedures import plain_cell
+
+CSV: Final = "text/csv; charset=utf-8"
+XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 #: What no worksheet may hold.
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 #: Excel's own limit.
@@ -32,7 +34,9 @@ class Sheet:
 def csv_of(sheet: Sheet) -> bytes:
     """UTF-8 with a byte order mark, by which spreadsheets know it. What looks like a formula gets a quote before it."""
     file = io.StringIO()
-    csv.writer(file, lineterminator="\r\n").writerows([_plain(value) for value in row] for row in sheet.rows)
+    csv.writer(file, lineterminator="\r\n").writerows(
+        [plain_cell(value) if isinstance(value, str) else value for value in row] for row in sheet.rows
+    )
     return b"\xef\xbb\xbf" + file.getvalue().encode()
 
 
@@ -56,7 +60,3 @@ def xlsx_of(sheets: Iterable[Sheet]) -> bytes:
     file = io.BytesIO()
     book.save(file)
     return file.getvalue()
-
-
-def _plain(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

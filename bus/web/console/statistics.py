@@ -10,14 +10,14 @@ from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
-from flask import Response, make_response, request
+from flask import request
 from werkzeug.wrappers import Response as AnyResponse
 
 from bus.dossiers import UnitFigures
 from bus.figures import Counts, Figures, MonthFigures, MonthMade
 from bus.monthly import GOT, PARCEL, PAYMENT_STATES, SENT, added, bounds_of, counts_of, month_of, unit_figures
-from bus.web.console.desk import Console, Desk, Right
-from bus.web.console.spreadsheets import Sheet, csv_of, xlsx_of
+from bus.web.console.desk import Console, Desk, Right, attachment
+from bus.web.console.spreadsheets import CSV, XLSX, Sheet, csv_of, xlsx_of
 from bus.web.console.words import Words
 from schemas.moment import VIETNAM, utc_now
 from schemas.problem import NotFound
@@ -73,13 +73,11 @@ def install(console: Console) -> None:
         sheet = next((sheet for sheet in sheets(desk, view) if sheet.name == table), None)
         if sheet is None:
             raise NotFound("page-unknown")
-        return _download(csv_of(sheet), f"{sheet.name}-{month}.csv", "text/csv; charset=utf-8")
+        return attachment(csv_of(sheet), CSV, f"{sheet.name}-{month}.csv")
 
     @console.page("/statistics/<month>.xlsx", Right.SEE)
     def statistics_xlsx(desk: Desk, month: str) -> AnyResponse:
-        content = xlsx_of(sheets(desk, views.view(desk, month)))
-        kind = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
-        return _download(content, f"thong-ke-{month}.xlsx", kind)
+        return attachment(xlsx_of(sheets(desk, views.view(desk, month))), XLSX, f"thong-ke-{month}.xlsx")
 
 
 # ── what is shown ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -348,10 +346,3 @@ def _money_rows(desk: Desk, view: MonthView) -> list[list[Any]]:
     for state, number in sorted(view.parcels.items()):
         rows.append([f"{desk.t('Bưu gửi', 'Parcels')}: {state or desk.t('chưa rõ', 'unknown')}", number, ""])
     return rows
-
-
-def _download(content: bytes, name: str, kind: str) -> Response:
-    answer = make_response(content)
-    answer.headers["Content-Type"] = kind
-    answer.headers["Content-Disposition"] = f'attachment; filename="{name}"'
-    return answer
