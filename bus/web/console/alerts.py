@@ -38,9 +38,7 @@ def install(console: Console) -> None:
 
     @console.page("/alerts/open")
     def open_alerts(desk: Desk) -> AnyResponse:
-        answer = desk.show("alerts-open.html", **open_now(desk, store))
-        answer.add_etag()
-        return answer.make_conditional(request)
+        return desk.part("alerts-open.html", **open_now(desk, store))
 
     @console.page("/alerts/history")
     def alert_history(desk: Desk) -> AnyResponse:

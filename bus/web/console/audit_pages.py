@@ -14,7 +14,6 @@ from bus.web.console.registry_view import MOST_ROWS
 from bus.web.console.spreadsheets import CSV, Sheet, csv_of
 from schemas.identifiers import AgencyCode
 from schemas.moment import VIETNAM, utc_now
-from schemas.problem import Malformed
 
 #: Rows of one CSV file; the next begins with ``before``.
 MOST_EXPORTED = 10_000
@@ -48,7 +47,7 @@ def install(console: Console) -> None:
 def _audit(console: Console, people: People) -> None:
     @console.page("/audit", Right.AUDIT, menu=("Nhật ký kiểm tra", "Audit trail"))
     def audit(desk: Desk) -> Response:
-        found = _asked(desk, people, _before(), MOST_ROWS + 1)
+        found = _asked(desk, people, desk.asked_number("before"), MOST_ROWS + 1)
         more = found[MOST_ROWS - 1].id if len(found) > MOST_ROWS else 0
         filters = {name: request.args.get(name, "") for name in _FILTERS}
         return desk.show("audit.html", found=found[:MOST_ROWS], more=more, filters=filters)
@@ -78,7 +77,7 @@ def _asked(desk: Desk, people: People, before: int | None, limit: int) -> Sequen
 
 
 def _all(desk: Desk, people: People) -> Iterator[AuditEvent]:
-    before, left = _before(), MOST_EXPORTED
+    before, left = desk.asked_number("before"), MOST_EXPORTED
     while left > 0:
         found = _asked(desk, people, before, min(left, _ASKED_AT_ONCE))
         yield from found
@@ -94,10 +93,3 @@ def _cells(event: AuditEvent) -> tuple[object, ...]:
     at = event.at.astimezone(VIETNAM).isoformat(timespec="seconds")
     facts = json.dumps(event.facts, ensure_ascii=False, default=str) if event.facts else ""
     return event.id, at, event.person, event.agency or "", event.action, event.target, event.reason, facts
-
-
-def _before() -> int | None:
-    text = request.args.get("before", "")
-    if text and not (text.isascii() and text.isdecimal() and len(text) < 19):
-        raise Malformed("query-invalid", name="before")
-    return int(text) if text else None

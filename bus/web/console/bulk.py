@@ -92,9 +92,7 @@ def install(console: Console) -> None:
 
     @console.page("/bulk/<int:number>/progress")
     def bulk_progress(desk: Desk, number: int) -> AnyResponse:
-        answer = desk.show("bulk-progress.html", **_of_job(desk, _job(desk, number)))
-        answer.add_etag()
-        return answer.make_conditional(request)
+        return desk.part("bulk-progress.html", **_of_job(desk, _job(desk, number)))
 
     @console.deed("/bulk/<int:number>/stop", Right.MEND)
     def stop_bulk_work(desk: Desk, number: int) -> AnyResponse:

@@ -238,12 +238,25 @@ class Desk:
             raise NotPermitted("form-foreign")
 
     def show(self, template: str, status: int = 200, /, **values: Any) -> Response:
-        """A page, or the part of one that a page of ours asks for again (``Lgsp-Part``)."""
+        """A page."""
         key = Markup('<input type="hidden" name="form_key" value="{}">').format(self.session.form_key)
         page = render_template(
             f"console/{template}", desk=self, form_key=lambda: key, **common(self.language), **values
         )
         return make_response(page, status)
+
+    def part(self, template: str, **values: Any) -> AnyResponse:
+        """The part of a page, asked for again while it is open: one that is as before costs the browser nothing."""
+        answer = self.show(template, **values)
+        answer.add_etag()
+        return answer.make_conditional(request)
+
+    def asked_number(self, name: str) -> int | None:
+        """A whole number of the address, None where it names none. Raises Malformed(query-invalid)."""
+        text = request.args.get(name, "")
+        if text and not (text.isascii() and text.isdecimal() and len(text) < 19):
+            raise Malformed("query-invalid", name=name)
+        return int(text) if text else None
 
     def back(self, address: str, vi: str = "", en: str = "") -> AnyResponse:
         """To a page of ours after a deed, with a word about it."""

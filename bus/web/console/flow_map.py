@@ -45,9 +45,7 @@ def install(console: Console) -> None:
     @console.page("/parts/map", Right.SEE)
     def flow_map_part(desk: Desk) -> AnyResponse:
         """The drawing and the table, asked for again by an open page."""
-        answer = desk.show("map-live.html", **_values(desk, kept))
-        answer.add_etag()
-        return answer.make_conditional(request)
+        return desk.part("map-live.html", **_values(desk, kept))
 
 
 def _values(desk: Desk, kept: _Kept) -> dict[str, Any]:

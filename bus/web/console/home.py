@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from flask import request
 from werkzeug.wrappers import Response as AnyResponse
 
 from bus.access_requests import AccessRequests
@@ -43,9 +42,7 @@ def install(console: Console) -> None:
     @console.page("/parts/overview", Right.SEE)
     def overview_part(desk: Desk) -> AnyResponse:
         """What of the first screen changes; an answer that is as before costs the browser nothing."""
-        answer = desk.show("home-live.html", **_values(desk, kept), **open_now(desk, alerts))
-        answer.add_etag()
-        return answer.make_conditional(request)
+        return desk.part("home-live.html", **_values(desk, kept), **open_now(desk, alerts))
 
 
 class _Kept:

@@ -57,7 +57,7 @@ def install(console: Console) -> None:
         asked = {name: request.args.get(name, "").strip() for name in _FILTERS}
         wanted = _wanted(desk, asked)
         found = desk.bus.ledger.search_page(wanted)
-        conditions = {name: text for name, text in asked.items() if text and name != "before"}
+        conditions = {name: text for name, text in asked.items() if text}
         return desk.show(
             "messages.html", found=found, asked=asked, full=len(found.messages) == _PAGE, states=STATES, n=desk.names,
             more=urlencode(conditions | {"before": found.before}) if found.before is not None else "",
@@ -118,7 +118,7 @@ def install(console: Console) -> None:
 
 # ── the list ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-_FILTERS: Final = ("agency", "sender", "receiver", "service", "state", "dossier", "since", "until", "before")
+_FILTERS: Final = ("agency", "sender", "receiver", "service", "state", "dossier", "since", "until")
 
 
 def _wanted(desk: Desk, asked: Mapping[str, str]) -> Wanted:
@@ -136,7 +136,7 @@ def _wanted(desk: Desk, asked: Mapping[str, str]) -> Wanted:
         dossier=DossierCode(asked["dossier"].upper()) if asked["dossier"] else None,
         since=_day(asked, "since"),
         until=until + timedelta(days=1) if until else None,
-        before=_number(asked["before"]),
+        before=desk.asked_number("before"),
         limit=_PAGE,
     )
 
@@ -154,12 +154,6 @@ def _day(asked: Mapping[str, str], name: str) -> datetime | None:
     except ValueError:
         raise Malformed("query-invalid", name=name) from None
     return datetime(day.year, day.month, day.day, tzinfo=VIETNAM) if day else None
-
-
-def _number(text: str) -> int | None:
-    if text and not (text.isascii() and text.isdecimal() and len(text) < 19):
-        raise Malformed("query-invalid", name="before")
-    return int(text) if text else None
 
 
 # ── one message ───────────────────────────────────────────────────────────────────────────────────────────────────────

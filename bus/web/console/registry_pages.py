@@ -223,9 +223,7 @@ def _services(console: Console) -> None:
     def registry_service_recent(desk: Desk, code: str, version: int) -> AnyResponse:
         """The part of a service's page in which its first call appears."""
         service = the_service(desk, code, version)
-        answer = desk.show("registry-service-recent.html", service=service, recent=_recent(desk, service), n=desk.names)
-        answer.add_etag()
-        return answer.make_conditional(request)
+        return desk.part("registry-service-recent.html", service=service, recent=_recent(desk, service), n=desk.names)
 
     @console.page("/registry/services/<code>/<int:version>/openapi.json")
     def registry_openapi(desk: Desk, code: str, version: int) -> Response:
