@@ -460,7 +460,7 @@ def _touched(row: Any) -> Touched:
         died_at=None if row.settled_at is None else from_micros(row.settled_at),
         problem=None if row.problem is None else json.loads(row.problem),
         attempts=row.attempt,
-        trace_id=row.traceparent.partition("-")[2].partition("-")[0],
+        trace_id=row.traceparent[3:35],
         state=State(row.state),
     )
 

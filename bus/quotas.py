@@ -18,6 +18,11 @@ from schemas.moment import VIETNAM
 Period = tuple[str, str]
 
 
+def day_period(now: datetime) -> str:
+    """The name of the day in Vietnam that messages of now count in."""
+    return now.astimezone(VIETNAM).strftime("%Y-%m-%d")
+
+
 def quota_periods(grant: Grant, now: datetime) -> tuple[Period, ...]:
     """The periods that a message of now counts in: the day and the minute in Vietnam, where the grant limits them."""
     if not (grant.quota.per_day or grant.quota.per_minute):
@@ -25,7 +30,7 @@ def quota_periods(grant: Grant, now: datetime) -> tuple[Period, ...]:
     local = now.astimezone(VIETNAM)
     periods = []
     if grant.quota.per_day:
-        periods.append((grant.id, local.strftime("%Y-%m-%d")))
+        periods.append((grant.id, day_period(local)))
     if grant.quota.per_minute:
         periods.append((grant.id, local.strftime("%Y-%m-%dT%H:%M")))
     return tuple(periods)

@@ -13,8 +13,8 @@ from bus.assembly import Bus
 from bus.incidents import AlertStore
 from bus.logs import get_logger
 from bus.notices import Notices
+from bus.quotas import day_period
 from registry.directory import Directory
-from schemas.moment import VIETNAM
 from schemas.problem import Problem
 
 log = get_logger()
@@ -102,7 +102,7 @@ class Watch:
 
     def _quotas(self, directory: Directory, now: datetime) -> list[QuotaUse]:
         limited = {grant.id: grant for grant in directory.grants.values() if grant.quota.per_day}
-        used = self._alerts.quota_used(list(limited), now.astimezone(VIETNAM).strftime("%Y-%m-%d"))
+        used = self._alerts.quota_used(list(limited), day_period(now))
         return [
             QuotaUse(grant=name, grantee=limited[name].grantee, used=count, limit=limited[name].quota.per_day)
             for name, count in used.items()

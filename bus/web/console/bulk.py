@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -216,18 +216,17 @@ def _meant_words(desk: Desk, meant: Meant) -> Iterator[tuple[str, str]]:
 # ── the letter ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _letter_facts(desk: Desk, given: Mapping[str, str], sample: Any) -> dict[str, Any]:
+def _letter_facts(desk: Desk, given: Mapping[str, str], sample: Sequence[Touched]) -> dict[str, Any]:
     """What a letter names: parties, and trace ids by which the partner finds the same calls. Nothing of a content and
     no dossier: letters travel outside."""
     system = given["system"] or (sample[0].system if sample else "")
     member = desk.directory.system(SystemCode.unchecked(system)) if system else None
     agency = desk.directory.agency(member.agency) if member else None
-    seen: list[Touched] = list(sample)
     return {
         "system": system,
         "system_name": member.name if member else "",
         "agency_name": agency.name if agency else "",
-        "traces": list(dict.fromkeys(each.trace_id for each in seen))[:10],
+        "traces": list(dict.fromkeys(each.trace_id for each in sample))[:10],
         "bus": desk.bus.settings.system,
     }
 
