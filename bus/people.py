@@ -118,7 +118,7 @@ class People:
         row = {
             "name": name,
             "display_name": display_name or name,
-            "roles": ",".join(sorted(roles)),
+            "roles": roles_text(roles),
             "agency": agency,
             "password_hash": "" if subject else hash_secret(password),
             "must_change": int(not subject),
@@ -169,8 +169,11 @@ class People:
 
         self._store.write(change)
 
-    def set_roles(self, name: str, roles: Collection[PersonRole], event: AuditEvent) -> None:
-        self.change(name, event, roles=",".join(sorted(roles)))
+    def set_rights(
+        self, name: str, roles: Collection[PersonRole], agency: AgencyCode | None, event: AuditEvent
+    ) -> None:
+        """What the person may do, and of which agency's affairs."""
+        self.change(name, event, roles=roles_text(roles), agency=agency)
 
     def disable(self, name: str, event: AuditEvent) -> None:
         self.change(name, event, disabled_at=to_micros(event.at))
@@ -237,7 +240,7 @@ class People:
     def _begin_as(
         self, connection: Connection, row: Row[Any], roles: Collection[PersonRole] | None, now: datetime
     ) -> tuple[str, OpenSession]:
-        named = row.roles if roles is None else ",".join(sorted(roles))
+        named = row.roles if roles is None else roles_text(roles)
         if named != row.roles:
             connection.execute(update(people).where(people.c.name == row.name).values(roles=named))
             event = AuditEvent(
@@ -339,6 +342,11 @@ class People:
         query = select(func.count()).where(person_sessions.c.seen_at > to_micros(now - IDLE))
         with self._store.reading() as connection:
             return int(connection.execute(query).scalar_one())
+
+
+def roles_text(roles: Collection[PersonRole]) -> str:
+    """As accounts and events keep them."""
+    return ",".join(sorted(roles))
 
 
 def note(connection: Connection, event: AuditEvent) -> None:

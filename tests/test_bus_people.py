@@ -198,7 +198,7 @@ def test_who_signs_in_elsewhere_has_the_roles_that_are_given_there(people: Peopl
     [
         lambda people: add(people, "ba"),
         lambda people: people.disable("lan", event("person.disabled")),
-        lambda people: people.set_roles("lan", [PersonRole.AUDITOR], event("person.changed")),
+        lambda people: people.set_rights("lan", [PersonRole.AUDITOR], None, event("person.changed")),
         lambda people: people.new_password("lan", event("password.reset")),
         lambda people: people.sign_in_as("https://id.example 1", NOW, {PersonRole.AUDITOR}),
     ],

@@ -33,11 +33,13 @@ def people() -> None:
 @click.pass_obj
 def list_people(session: Session) -> None:
     """Every account."""
+    from bus.people import roles_text
+
     with _opened(session) as store:
         for person in store.all():
             state = "disabled" if person.disabled_at else "one-time code" if person.has_totp else ""
             scope = person.agency or "all"
-            click.echo(f"{person.name:<24} {','.join(sorted(person.roles)):<40} {scope:<12} {state}")
+            click.echo(f"{person.name:<24} {roles_text(person.roles):<40} {scope:<12} {state}")
 
 
 @people.command()

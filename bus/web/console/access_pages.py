@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 from flask import Response, request
@@ -21,12 +20,12 @@ from bus.access_requests import (
 )
 from bus.people import note
 from bus.web.console.desk import Console, Desk, Right
-from bus.web.console.registering import day_end, number, words
-from bus.web.console.registry_view import MOST_ROWS, decides_on, latest_version
+from bus.web.console.registering import day_end, local_day, number, words
+from bus.web.console.registry_view import MOST_ROWS, agencies_seen, decides_on, latest_version
 from registry.changes import plan_changes
 from registry.model import Quota, Stage
 from schemas.identifiers import AgencyCode, ServiceCode
-from schemas.moment import VIETNAM, utc_now
+from schemas.moment import utc_now
 from schemas.problem import Malformed, NotFound, NotPermitted
 
 
@@ -80,8 +79,7 @@ def _deeds(console: Console, requests: AccessRequests) -> None:
             event = desk.event(
                 "access.asked", f"service:{wish.service}", wish.legal_basis[:500], wish.agency, purposes=wish.purposes
             )
-            by = f"person:{desk.person.name}"
-            kept = requests.ask(wish, owner, by, utc_now(), lambda connection: note(connection, event))
+            kept = requests.ask(wish, owner, desk.actor, utc_now(), lambda connection: note(connection, event))
         except (Malformed, NotFound) as problem:
             return _form(desk, dict(request.form), problem)
         return desk.back(
@@ -102,13 +100,14 @@ def _deeds(console: Console, requests: AccessRequests) -> None:
             "access.approved", f"grant:{grant.id}", reason, wish.agency, request=found.id,
             purposes=wish.purposes, expires_at=wish.expires_at,
         )  # fmt: skip
-        by = f"person:{desk.person.name}"
 
         def also(connection: Any) -> None:
-            decide(connection, found.id, RequestState.APPROVED, by=by, reason=reason, now=now, grant_id=grant.id)
+            decide(
+                connection, found.id, RequestState.APPROVED, by=desk.actor, reason=reason, now=now, grant_id=grant.id
+            )
             note(connection, event)
 
-        desk.bus.registry.apply(plan_changes(fresh, [grant]), by, also)
+        desk.bus.registry.apply(plan_changes(fresh, [grant]), desk.actor, also)
         desk.bus.directory.refresh()
         return desk.back(f"/console/registry/requests/{found.id}", "Đã cấp quyền truy cập.", "Access has been granted.")
 
@@ -117,8 +116,7 @@ def _deeds(console: Console, requests: AccessRequests) -> None:
         found = _to_decide(desk, requests, request_id)
         reason = desk.reason()
         event = desk.event("access.refused", f"request:{found.id}", reason, found.wish.agency)
-        by = f"person:{desk.person.name}"
-        requests.refuse(found.id, by, reason, utc_now(), lambda connection: note(connection, event))
+        requests.refuse(found.id, desk.actor, reason, utc_now(), lambda connection: note(connection, event))
         return desk.back(f"/console/registry/requests/{found.id}", "Đã từ chối đề nghị.", "The request is refused.")
 
     @console.deed("/registry/requests/<request_id>/withdraw", Right.REGISTER)
@@ -126,14 +124,8 @@ def _deeds(console: Console, requests: AccessRequests) -> None:
         found = _found(desk, requests, request_id)
         desk.must_see(found.wish.agency)
         event = desk.event("access.withdrawn", f"request:{found.id}", agency=found.wish.agency)
-        by = f"person:{desk.person.name}"
-        requests.withdraw(found.id, by, utc_now(), lambda connection: note(connection, event))
+        requests.withdraw(found.id, desk.actor, utc_now(), lambda connection: note(connection, event))
         return desk.back(f"/console/registry/requests/{found.id}", "Đã rút đề nghị.", "The request is withdrawn.")
-
-
-def local_day(moment: datetime) -> str:
-    """As a date field of a form has it, in Vietnam."""
-    return moment.astimezone(VIETNAM).date().isoformat()
 
 
 def _found(desk: Desk, requests: AccessRequests, request_id: str) -> AccessRequest:
@@ -192,12 +184,11 @@ def _form(desk: Desk, values: dict[str, Any], problem: Malformed | NotFound | No
     directory = desk.directory
     hidden = (Stage.DRAFT, Stage.RETIRED)
     codes = {each.code: each.name for each in directory.services.values() if each.stage not in hidden}
-    agencies = [each for each in directory.agencies.values() if desk.sees(each.code)]
     return desk.show(
         "access-request-form.html",
         200 if problem is None else 400,
         values=values,
         codes=sorted(codes.items()),
-        agencies=sorted(agencies, key=lambda each: each.code),
+        agencies=agencies_seen(desk),
         problem_text=problem.detail(desk.language) if problem else "",
     )

@@ -166,6 +166,11 @@ class Desk:
         return self.session.person
 
     @property
+    def actor(self) -> str:
+        """As the registry's trail names this person."""
+        return f"person:{self.person.name}"
+
+    @property
     def scope(self) -> AgencyCode | None:
         """The one agency that this person sees; None: all."""
         return self.person.agency

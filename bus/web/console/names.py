@@ -9,6 +9,7 @@ from typing import Any, Final
 from bus.records import State
 from bus.trace import in_words
 from registry.directory import Directory
+from registry.model import Stage
 from schemas.identifiers import ServiceCode, SystemCode
 from schemas.problem import Language
 
@@ -20,6 +21,13 @@ STATES: Final[Mapping[str, tuple[str, str, str]]] = {
     State.SET_ASIDE: ("đã gác lại", "set aside", "soft"),
     "accepted": ("đã nhận, chưa giao xong", "taken, not all delivered", "soft"),
     "refused": ("bị từ chối", "refused", "bad"),
+}
+STAGES: Final[Mapping[str, tuple[str, str]]] = {
+    Stage.DRAFT: ("bản nháp", "draft"),
+    Stage.SANDBOX: ("chạy thử", "sandbox"),
+    Stage.PUBLISHED: ("đã công bố", "published"),
+    Stage.DEPRECATED: ("sắp ngừng", "deprecated"),
+    Stage.RETIRED: ("đã ngừng", "retired"),
 }
 #: The eight steps of a message's life (bus/README.md).
 STEPS: Final = (
@@ -67,6 +75,9 @@ class Names:
     def tone(self, state: str) -> str:
         """The class of a state's mark: ``good``, ``bad``, ``warn``, ``soft``."""
         return STATES.get(state, ("", "", "soft"))[2]
+
+    def stage(self, stage: str) -> str:
+        return self._t(*STAGES[stage])
 
     def step(self, number: int) -> str:
         return self._t(*STEPS[number - 1])

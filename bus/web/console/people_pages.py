@@ -5,9 +5,9 @@ from __future__ import annotations
 from flask import Response, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from bus.people import People, Person, PersonRole
+from bus.people import People, Person, PersonRole, roles_text
 from bus.web.console.desk import Console, Desk, Right
-from bus.web.console.registry_view import MOST_ROWS
+from bus.web.console.registry_view import MOST_ROWS, agencies_seen
 from schemas.identifiers import AgencyCode
 from schemas.moment import utc_now
 from schemas.problem import Malformed, NotFound, NotPermitted
@@ -73,9 +73,9 @@ def _deeds(console: Console, people: People) -> None:
             raise Malformed("person-roles")
         event = desk.event(
             "person.changed", f"person:{name}", desk.reason(), agency,
-            roles=",".join(sorted(roles)), before=",".join(sorted(found.roles)), agency_before=found.agency,
+            roles=roles_text(roles), before=roles_text(found.roles), agency_before=found.agency,
         )  # fmt: skip
-        people.change(name, event, roles=",".join(sorted(roles)), agency=agency)
+        people.set_rights(name, roles, agency, event)
         return desk.back(f"/console/people/{name}", "Đã đổi vai trò.", "The roles have been changed.")
 
     @console.deed("/people/<name>/disable", Right.GUARD)
@@ -121,7 +121,7 @@ def _form(desk: Desk, problem: Malformed | None = None) -> Response:
 
 
 def _agencies(desk: Desk) -> list[tuple[str, str]]:
-    return sorted((str(each.code), each.name) for each in desk.directory.agencies.values() if desk.sees(each.code))
+    return [(str(each.code), each.name) for each in agencies_seen(desk)]
 
 
 def _found(desk: Desk, people: People, name: str) -> Person:

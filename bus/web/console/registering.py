@@ -28,8 +28,17 @@ from bus.people import note
 from bus.registration import plan_registration
 from bus.registry_drafts import RegistryDraft, RegistryDrafts, forget
 from bus.web.console.desk import Console, Desk, Right, safe_address
+from bus.web.console.names import STAGES
 from bus.web.console.registry_pages import NEXT_STAGES, compared, sides_of
-from bus.web.console.registry_view import MOST_ROWS, decides_on, the_grant, the_service, the_system
+from bus.web.console.registry_view import (
+    MOST_ROWS,
+    agencies_seen,
+    decides_on,
+    named_version,
+    the_grant,
+    the_service,
+    the_system,
+)
 from bus.web.console.words import Words
 from registry.changes import Action, Change, Changes, RegistryChanged
 from registry.manifests import (
@@ -57,13 +66,7 @@ _MOST_FILES: Final = 50
 _LONG: Final = frozenset({"/schema", "/reply_schema", "/provider/call/wsdl"})
 #: Fact → value → its words.
 _VALUES: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
-    "/stage": {
-        "draft": ("bản nháp", "draft"),
-        "sandbox": ("chạy thử", "sandbox"),
-        "published": ("đã công bố", "published"),
-        "deprecated": ("sắp ngừng", "deprecated"),
-        "retired": ("đã ngừng", "retired"),
-    },
+    "/stage": STAGES,
     "/pattern": {
         "one-way": ("gửi một chiều, có biên nhận", "one-way, with a receipt"),
         "request-reply": ("hỏi và trả lời ngay", "question and answer"),
@@ -178,7 +181,7 @@ def _draft_pages(console: Console, drafts: RegistryDrafts) -> None:
             forget(connection, draft.id)
 
         try:
-            desk.bus.registry.apply(changes, f"person:{desk.person.name}", also)
+            desk.bus.registry.apply(changes, desk.actor, also)
         except RegistryChanged:
             return _show_draft(desk, draft, moved=True)
         desk.bus.directory.refresh()
@@ -300,10 +303,10 @@ def _forms(console: Console, drafts: RegistryDrafts) -> None:
     @console.page("/registry/services/new", Right.REGISTER)
     def new_service(desk: Desk) -> Response:
         """An empty form, or the next version of a service (``from=CODE/VERSION``)."""
-        code, _, version = request.args.get("from", "").partition("/")
+        origin = named_version(request.args.get("from", ""))
         values: dict[str, Any] = {"version": 1, "owner": desk.scope or "", "pattern": "one-way", "grade": "signed"}
-        if code and version.isdecimal() and len(version) < 6:
-            values = _form_of(the_service(desk, code, int(version)), desk)
+        if origin is not None:
+            values = _form_of(the_service(desk, *origin), desk)
         return _service_form(desk, values)
 
     @console.deed("/registry/services", Right.REGISTER)
@@ -333,9 +336,7 @@ def _forms(console: Console, drafts: RegistryDrafts) -> None:
     def publish_services(desk: Desk) -> AnyResponse:
         """The drafts that the form names (``service``: ``CODE/VERSION``), all at once."""
         keys = request.form.getlist("service")[:MOST_ROWS]
-        named = [(code, int(version)) for code, _, version in (each.partition("/") for each in keys)
-                 if version.isascii() and version.isdecimal() and len(version) < 6]  # fmt: skip
-        found = [the_service(desk, code, version) for code, version in named]
+        found = [the_service(desk, *named) for named in map(named_version, keys) if named is not None]
         for each in found:
             desk.must_see(each.owner)
         moved = [replace(each, stage=Stage.PUBLISHED) for each in found if Stage.PUBLISHED in NEXT_STAGES[each.stage]]
@@ -351,12 +352,11 @@ def _forms(console: Console, drafts: RegistryDrafts) -> None:
 
 
 def _service_form(desk: Desk, values: Mapping[str, Any], problem: Malformed | None = None) -> Response:
-    agencies = sorted((a for a in desk.directory.agencies.values() if desk.sees(a.code)), key=lambda each: each.code)
     return desk.show(
         "registry-service-form.html",
         200 if problem is None else 400,
         values=values,
-        agencies=agencies,
+        agencies=agencies_seen(desk),
         problem=problem,
         problem_text=problem.detail(desk.language) if problem else "",
     )
@@ -386,9 +386,9 @@ def _service_from(values: Mapping[str, Any], desk: Desk) -> Service:
     Raises Malformed(registry-manifest-invalid) with the fields.
     """
     content: dict[str, Any] = {"kind": "Service"}
-    code, _, version = str(values.get("from", "")).partition("/")
-    if code and version.isdecimal() and len(version) < 6:
-        origin = the_service(desk, code, int(version))
+    named = named_version(str(values.get("from", "")))
+    if named is not None:
+        origin = the_service(desk, *named)
         desk.must_see(origin.owner)
         content = {k: v for k, v in document_of(origin).items() if k not in ("sunset", "schema", "reply_schema")}
     number = str(values.get("version", ""))
@@ -435,6 +435,11 @@ def day_end(name: str) -> datetime | None:
         raise Malformed("query-invalid", name=name) from None
 
 
+def local_day(moment: datetime) -> str:
+    """As a date field of a form has it, in Vietnam."""
+    return moment.astimezone(VIETNAM).date().isoformat()
+
+
 # ── by upload ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -465,13 +470,12 @@ def _uploads(console: Console, drafts: RegistryDrafts) -> None:
 
 
 def _upload_page(desk: Desk, problem: Problem | None = None) -> Response:
-    agencies = [each for each in desk.directory.agencies.values() if desk.sees(each.code)]
     return desk.show(
         "registry-upload.html",
         200 if problem is None else 400,
         problem=problem,
         problem_text=problem.detail(desk.language) if problem else "",
-        agencies=sorted(agencies, key=lambda each: each.code),
+        agencies=agencies_seen(desk),
         values=request.form,
     )
 
@@ -612,7 +616,7 @@ def _grant_forms(console: Console, drafts: RegistryDrafts) -> None:
         grant = the_grant(desk, grant_id)
         if not decides_on(desk, grant.service):
             raise NotPermitted("other-agency")
-        until = grant.expires_at.astimezone(VIETNAM).date().isoformat() if grant.expires_at else ""
+        until = local_day(grant.expires_at) if grant.expires_at else ""
         values = {
             "id": grant.id, "service": grant.service, "grantee": grant.grantee, "purposes": ", ".join(grant.purposes),
             "receivers": ", ".join(grant.receivers), "expires": until, "include_children": grant.include_children,
@@ -661,8 +665,7 @@ def _grant_from(desk: Desk) -> Grant:
         raise Malformed("grant-of-another")
     expires = day_end("expires")
     if held is not None and held.expires_at and expires:
-        same_day = held.expires_at.astimezone(VIETNAM).date() == expires.astimezone(VIETNAM).date()
-        expires = held.expires_at if same_day else expires
+        expires = held.expires_at if local_day(held.expires_at) == local_day(expires) else expires
     return Grant(
         id=held.id if held else free_id(f"{service}.{grantee}", desk.directory.grants),
         service=service,

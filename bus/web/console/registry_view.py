@@ -18,7 +18,7 @@ from flask import request
 from bus.access_requests import owner_of
 from bus.web.console.desk import Desk
 from registry.changes import subject_of
-from registry.model import Certificate, Entry, Grant, Service, Stage, System
+from registry.model import Agency, Certificate, Entry, Grant, Service, Stage, System
 from schemas.identifiers import AgencyCode, ServiceCode
 from schemas.problem import Malformed, NotFound
 from schemas.text import unaccented
@@ -70,6 +70,11 @@ def _folded(text: str) -> str:
 
 
 # ── who sees what ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def agencies_seen(desk: Desk) -> list[Agency]:
+    """Those that this person may act for, in the order of their codes."""
+    return sorted((each for each in desk.directory.agencies.values() if desk.sees(each.code)), key=lambda a: a.code)
 
 
 def sees_system(desk: Desk, system: System) -> bool:
@@ -126,6 +131,13 @@ def the_service(desk: Desk, code: str, version: int) -> Service:
     if found is None or not sees_service(desk, found):
         raise NotFound("registry-entry-unknown")
     return found
+
+
+def named_version(text: str) -> tuple[str, int] | None:
+    """The service and the version that ``CODE/VERSION`` names; None where it names none."""
+    code, _, version = text.partition("/")
+    right = code and version.isascii() and version.isdecimal() and len(version) < 6
+    return (code, int(version)) if right else None
 
 
 def latest_version(desk: Desk, code: ServiceCode) -> Service | None:
