@@ -13,6 +13,7 @@ from playwright.sync_api import Page
 from bus.people import PersonRole
 from schemas.moment import utc_now
 from tests.console_house import PASSWORD, ConsoleHouse, assert_accessible, assert_fits
+from tests.console_visitor import Visitor
 
 
 def test_somebody_signs_in_and_out(console_house: ConsoleHouse, page: Page) -> None:
@@ -69,6 +70,15 @@ def test_a_one_time_code_is_asked_for_and_counts_once(console_house: ConsoleHous
         page.fill("#code", code)
         page.click("main button")
         assert ("/console/sign-in" not in page.url) is inside, code
+
+
+@pytest.mark.parametrize("seed", ["", "1" * 32, "a" * 32, "Ă" * 32, "A" * 31, "A" * 33])
+def test_a_seed_that_was_not_made_here_is_not_kept(console_house: ConsoleHouse, seed: str) -> None:
+    answer = Visitor.of(console_house, "lan").post("/console/account/second", seed=seed, code="123456")
+    assert answer.status == 400
+    found = console_house.people.find("lan")
+    assert found is not None
+    assert not found.has_totp
 
 
 def test_whoever_guesses_has_to_wait_longer_and_longer(console_house: ConsoleHouse) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import re
+from typing import Final
 
 import segno
 from flask import make_response, redirect, render_template, request
@@ -23,6 +25,9 @@ from bus.web.console.desk import (
 from schemas.moment import utc_now
 from schemas.problem import Malformed, NotPermitted
 from security.one_time import new_seed, provisioning_uri
+
+#: As :func:`security.one_time.new_seed` makes them.
+_SEED: Final = re.compile(r"[A-Z2-7]{32}")
 
 
 def install(console: Console) -> None:
@@ -80,12 +85,11 @@ def install(console: Console) -> None:
 
     @console.deed("/account/second", right=None)
     def keep_second_thing(desk: Desk) -> AnyResponse:
-        seed = request.form.get("seed", "").encode("ascii", "ignore")
+        typed = request.form.get("seed", "")
+        seed = typed.encode("ascii") if _SEED.fullmatch(typed) else None
         event = desk.event("second-thing.kept", f"person:{desk.person.name}")
-        if len(seed) != 32 or not people.keep_totp(desk.person.name, seed, request.form.get("code", ""), event):
-            return desk.show(
-                "second.html", 400, trouble=True, **_enrolment(desk, seed if len(seed) == 32 else new_seed())
-            )
+        if seed is None or not people.keep_totp(desk.person.name, seed, request.form.get("code", ""), event):
+            return desk.show("second.html", 400, trouble=True, **_enrolment(desk, seed or new_seed()))
         said = "Đã bật mã một lần. Hãy đăng nhập lại.", "One-time codes are on. Sign in again."
         return take_session(desk.back("/console/sign-in", *said))
 
