@@ -121,10 +121,6 @@ class Incident:
     #: As seen last.
     value: int
 
-    @property
-    def is_open(self) -> bool:
-        return self.closed_at is None
-
 
 def judge(rule: Rule, sight: Sight) -> list[Finding]:
     """What the rule finds, each subject once; nothing for one that is switched off."""

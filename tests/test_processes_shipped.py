@@ -1,6 +1,8 @@
 """The long flows that ship, with the demonstration's registry against the twins: real messages, real calls back.
 
 Deliveries are those of the real worker, in a thread; the tests move the processes, so that they can stop in between.
+The worker is there only while something is on its way: one that saw days come and go would put off what it just then
+sends (the news of a dossier, told every half second) by as many days.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
@@ -81,14 +84,23 @@ class Flows:
     def settle(self) -> None:
         """Until nothing is on its way."""
         end = time.monotonic() + PATIENCE_SECONDS
-        while self.world.bus.ledger.states().keys() & {State.WAITING, State.DELIVERING}:
-            assert time.monotonic() < end, "messages are still on their way"
-            time.sleep(0.01)
+        while self.on_their_way():
+            with delivering(self.world.bus):
+                while self.on_their_way():
+                    assert time.monotonic() < end, f"still on their way: {self.on_their_way()}"
+                    time.sleep(0.01)
 
-    def later(self, days: float) -> Any:
-        """Days later; only when nothing is on its way, or leases would seem to have run out."""
+    def on_their_way(self) -> dict[State, int]:
+        states = self.world.bus.ledger.states()
+        return {state: states[state] for state in (State.WAITING, State.DELIVERING) if state in states}
+
+    @contextmanager
+    def later(self, days: float) -> Iterator[None]:
+        """Days later; nothing is on its way then, nor afterwards."""
         self.settle()
-        return time_machine.travel(utc_now() + timedelta(days=days), tick=True)
+        with time_machine.travel(utc_now() + timedelta(days=days), tick=True):
+            yield
+            self.settle()
 
     def send(self, service: str, to: str, payload: Any, dossier: str) -> None:
         self.one_stop.send(service, [to], payload, dossier=dossier)
@@ -130,7 +142,6 @@ class Flows:
 def flows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flows]:
     with (
         province_world(tmp_path_factory.mktemp("province")) as world,
-        delivering(world.bus),
         world.client(ONE_STOP) as one_stop,
     ):
         yield Flows(world=world, one_stop=one_stop, runner=Runner(world.bus, shipped()))
