@@ -86,6 +86,12 @@ def missing_service() -> Callable[[str], NoReturn]:
     return give_up
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests go first: one of a minute at the end would keep one process busy and the others idle."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 # ── real servers ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -114,8 +120,10 @@ def no_database_is_left_behind() -> Iterator[None]:
     before = {name for server in _STARTED for name in server.databases}
     yield
     for server in _STARTED:
-        with suppress(psycopg.Error):  # a slow session is not gone yet: the database goes with the server
-            server.drop(set(server.databases) - before - _KEPT)
+        made = set(server.databases) - before - _KEPT
+        if made:  # most tests make none, and a connection takes longer than they do
+            with suppress(psycopg.Error):  # a slow session is not gone yet: the database goes with the server
+                server.drop(made)
 
 
 #: What a session fixture made while a test was running.

@@ -104,6 +104,8 @@ class Binding:
     #: How many effects the twin has seen, from its state.
     effects: Callable[[Mapping[str, Any]], int]
     twin: str = ""
+    #: Other twins that are asked, too.
+    beside: frozenset[str] = frozenset()
     settings: Mapping[str, Any] = field(default_factory=dict)
     #: Kinds of fault that are answers here: any 2xx where the protocol asks for no more, a "not found" for a reader.
     answers: frozenset[str] = frozenset()
@@ -115,6 +117,11 @@ class Binding:
     content_type: str = "application/json"
     call: SoapCall | HttpCall | None = None
 
+    @property
+    def partner(self) -> str:
+        """The twin's name."""
+        return self.twin or self.connector
+
 
 class Rig:
     """A connector, its twin, and the ways to disturb them."""
@@ -124,7 +131,7 @@ class Rig:
         self.sandbox = sandbox
         self.server = server
         self.connector = connector
-        self.twin = binding.twin or binding.connector
+        self.twin = binding.partner
         self.secret = binding.secret_of(sandbox.credentials[self.twin]).encode()
         self.endpoint = Endpoint(
             connector=binding.connector, url=server.url + binding.path, timeout_seconds=5.0, settings=binding.settings
@@ -152,7 +159,9 @@ class ConnectorContract:
 
     @pytest.fixture
     def rig(self, tmp_path: Path) -> Iterator[Rig]:
-        app = create_sandbox(SandboxConfig(credentials_file=tmp_path / "credentials.json"))
+        # All twins would take ten times as long to make, for each of some two thousand tests.
+        only = {self.bound.partner, *self.bound.beside}
+        app = create_sandbox(SandboxConfig(credentials_file=tmp_path / "credentials.json", only=only))
         sandbox: Sandbox = app.extensions["sandbox"]
         connector = CONNECTORS[self.bound.connector](HttpClient())
         with serving(app) as server:

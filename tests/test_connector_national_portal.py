@@ -71,6 +71,7 @@ ANSWER = {
 class TestNationalPortal(ConnectorContract):
     bound = Binding(
         connector="national_portal",
+        beside=frozenset({"national_portal_2025"}),
         path="/national_portal",
         operation="DongBoHoSoMC",
         service="dossier.sync",

@@ -14,8 +14,9 @@ It is for one process with threads (its memory is its own) on an address that on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -70,6 +71,8 @@ class SandboxConfig:
     wording: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     #: Senders' public keys, if the generic receiver shall check manifests.
     keys: KeyDirectory | None = None
+    #: The twins to make; None: all.
+    only: Collection[str] | None = None
 
 
 class Twin(Protocol):
@@ -95,62 +98,56 @@ class Sandbox:
         self.dial.close()
 
 
+_Wording = Mapping[str, str] | None
+_Make = Callable[[Dial, str, SandboxConfig, _Wording], Twin]
+
+
+def _with_sessions(twin: Callable[[Dial, str, float, _Wording], Twin]) -> _Make:
+    return lambda dial, credential, config, wording: twin(dial, credential, config.session_seconds, wording)
+
+
+def _plain(twin: Callable[[Dial, str, _Wording], Twin]) -> _Make:
+    return lambda dial, credential, config, wording: twin(dial, credential, wording)
+
+
+def _office(office: later.Office) -> _Make:
+    return _with_sessions(partial(later.LaterTwin, office))
+
+
+#: A new twin is a line here.
+_TWINS: Mapping[str, _Make] = {
+    national_portal.NAME: _with_sessions(national_portal.NationalPortalTwin),
+    national_portal_2025.NAME: _with_sessions(national_portal_2025.NationalPortal2025Twin),
+    result_store.NAME: _with_sessions(result_store.ResultStoreTwin),
+    one_stop.NAME: _with_sessions(one_stop.OneStopTwin),
+    business_registry.NAME: _with_sessions(business_registry.BusinessRegistryTwin),
+    civil_status.NAME: _with_sessions(civil_status.CivilStatusTwin),
+    edoc.NAME: _plain(edoc.EdocTwin),
+    criminal_record.NAME: _with_sessions(criminal_record.CriminalRecordTwin),
+    population.NAME: _plain(population.PopulationTwin),
+    post.NAME: _with_sessions(post.PostTwin),
+    land.NAME: _with_sessions(land.LandTwin),
+    payment.NAME: _plain(payment.PaymentTwin),
+    petition.NAME: _with_sessions(petition.PetitionTwin),
+    driver_licence.NAME: _with_sessions(driver_licence.DriverLicenceTwin),
+    sms.NAME: _with_sessions(sms.SmsTwin),
+    social_protection.NAME: _with_sessions(social_protection.SocialProtectionTwin),
+    social_insurance.NAME: _with_sessions(social_insurance.SocialInsuranceTwin),
+    zalo.NAME: _with_sessions(zalo.ZaloTwin),
+    paygov.NAME: _plain(paygov.PaygovTwin),
+    **{office.name: _office(office) for office in (residence.OFFICE, health_card.OFFICE, tax.OFFICE)},
+    generic.NAME: lambda dial, credential, config, _: generic.GenericTwin(dial, credential, config.keys),
+}
+
+
 def create_sandbox(config: SandboxConfig) -> Flask:
-    """The WSGI application of all twins. Makes the credentials file when there is none."""
+    """The WSGI application of the twins. Makes the credentials file when there is none."""
     credentials = open_credentials(config.credentials_file)
     dial = Dial(config.seed)
-    twins: dict[str, Twin] = {
-        national_portal.NAME: national_portal.NationalPortalTwin(
-            dial, credentials["national_portal"], config.session_seconds, config.wording.get("national_portal")
-        ),
-        national_portal_2025.NAME: national_portal_2025.NationalPortal2025Twin(
-            dial,
-            credentials["national_portal_2025"],
-            config.session_seconds,
-            config.wording.get("national_portal_2025"),
-        ),
-        result_store.NAME: result_store.ResultStoreTwin(
-            dial, credentials["result_store"], config.session_seconds, config.wording.get("result_store")
-        ),
-        one_stop.NAME: one_stop.OneStopTwin(
-            dial, credentials["one_stop"], config.session_seconds, config.wording.get("one_stop")
-        ),
-        business_registry.NAME: business_registry.BusinessRegistryTwin(
-            dial, credentials["business_registry"], config.session_seconds, config.wording.get("business_registry")
-        ),
-        civil_status.NAME: civil_status.CivilStatusTwin(
-            dial, credentials["civil_status"], config.session_seconds, config.wording.get("civil_status")
-        ),
-        edoc.NAME: edoc.EdocTwin(dial, credentials["edoc"], config.wording.get("edoc")),
-        criminal_record.NAME: criminal_record.CriminalRecordTwin(
-            dial, credentials["criminal_record"], config.session_seconds, config.wording.get("criminal_record")
-        ),
-        population.NAME: population.PopulationTwin(dial, credentials["population"], config.wording.get("population")),
-        post.NAME: post.PostTwin(dial, credentials["post"], config.session_seconds, config.wording.get("post")),
-        land.NAME: land.LandTwin(dial, credentials["land"], config.session_seconds, config.wording.get("land")),
-        payment.NAME: payment.PaymentTwin(dial, credentials["payment"], config.wording.get("payment")),
-        petition.NAME: petition.PetitionTwin(
-            dial, credentials["petition"], config.session_seconds, config.wording.get("petition")
-        ),
-        driver_licence.NAME: driver_licence.DriverLicenceTwin(
-            dial, credentials["driver_licence"], config.session_seconds, config.wording.get("driver_licence")
-        ),
-        sms.NAME: sms.SmsTwin(dial, credentials["sms"], config.session_seconds, config.wording.get("sms")),
-        social_protection.NAME: social_protection.SocialProtectionTwin(
-            dial, credentials["social_protection"], config.session_seconds, config.wording.get("social_protection")
-        ),
-        social_insurance.NAME: social_insurance.SocialInsuranceTwin(
-            dial, credentials["social_insurance"], config.session_seconds, config.wording.get("social_insurance")
-        ),
-        zalo.NAME: zalo.ZaloTwin(dial, credentials["zalo"], config.session_seconds, config.wording.get("zalo")),
-        paygov.NAME: paygov.PaygovTwin(dial, credentials["paygov"], config.wording.get("paygov")),
-        **{
-            office.name: later.LaterTwin(
-                office, dial, credentials[office.name], config.session_seconds, config.wording.get(office.name)
-            )
-            for office in (residence.OFFICE, health_card.OFFICE, tax.OFFICE)
-        },
-        generic.NAME: generic.GenericTwin(dial, credentials["generic"], config.keys),
+    twins = {
+        name: make(dial, credentials[name], config, config.wording.get(name))
+        for name, make in _TWINS.items()
+        if config.only is None or name in config.only
     }
     app = Flask("lgsp-sandbox", static_folder=None)
     app.json.ensure_ascii = False  # type: ignore[attr-defined]  # the default provider has it
