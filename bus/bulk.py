@@ -39,7 +39,7 @@ from sqlalchemy import (
 
 from bus.ledger import Ledger
 from bus.nodes import NodeStore
-from bus.people import AuditEvent, note
+from bus.people import AuditEvent, note, trail_name
 from bus.records import State
 from bus.store import Store
 from bus.tables import bulk_jobs, bulk_moved, deliveries, exchanges
@@ -384,7 +384,7 @@ class Bulk:
             return []
         match job.deed:
             case Deed.REPLAY:
-                return self._ledger.replay_in(connection, ids, job.person, job.reason, now)[1]
+                return self._ledger.replay_in(connection, ids, trail_name(job.person), job.reason, now)[1]
             case Deed.SET_ASIDE:
                 return self._ledger.set_aside_in(connection, ids)
             case Deed.TAKE_BACK:

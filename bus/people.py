@@ -344,6 +344,11 @@ class People:
             return int(connection.execute(query).scalar_one())
 
 
+def trail_name(person: str) -> str:
+    """How all trails name somebody with an account, as who did it or whom it was done to. (``cli:`` is who typed.)"""
+    return f"person:{person}"
+
+
 def roles_text(roles: Collection[PersonRole]) -> str:
     """As accounts and events keep them."""
     return ",".join(sorted(roles))

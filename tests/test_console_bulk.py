@@ -139,7 +139,9 @@ def test_work_is_done_in_batches_and_once(world: World) -> None:
     assert {state_of(world, message) for message in messages} == {State.WAITING}
     record = world.bus.ledger.find(messages[0])
     assert record is not None
-    assert [(each.actor, each.reason) for each in record.deliveries[0].replays] == [("lan", "đường truyền đã sửa")]
+    assert [(each.actor, each.reason) for each in record.deliveries[0].replays] == [
+        ("person:lan", "đường truyền đã sửa")
+    ]
     assert actions(world, f"bulk:{job.id}") == ["bulk.ordered", "bulk.ended"]
     assert len(bulk_of(world).moved_by(job.id)) == 5
 

@@ -360,15 +360,24 @@ def test_who_may_only_look_changes_nothing(console_house: ConsoleHouse, role: Pe
     assert console_house.world.rows() == before
 
 
-def test_what_ends_soon_is_on_the_first_page(console_house: ConsoleHouse) -> None:
-    world, soon = console_house.world, utc_now() + timedelta(days=10)
-    held = world.bus.registry.load().systems[RECEIVING]
-    ending = replace(held.certificates[0], not_after=soon)
+@pytest.mark.parametrize("path", ["/console/", "/console/registry"])
+def test_what_ends_soon_is_told_the_same_on_both_first_pages(console_house: ConsoleHouse, path: str) -> None:
+    world, soon, gone = console_house.world, utc_now() + timedelta(days=10), utc_now() - timedelta(days=40)
+    systems, grants = world.bus.registry.load().systems, world.bus.registry.load().grants
+    ending = replace(systems[RECEIVING].certificates[0], not_after=soon)
+    changing = replace(systems[SENDING].certificates[0], key_id="the-older-one", not_after=soon, revoked_at=None)
     world.register(
-        replace(held, certificates=(ending,)), replace(SERVICES[2], stage=Stage.DEPRECATED, sunset=soon),
-        replace(world.bus.registry.load().grants["note"], expires_at=soon),
+        replace(systems[RECEIVING], certificates=(ending,)),
+        replace(systems[SENDING], certificates=(changing, *systems[SENDING].certificates)),
+        replace(SERVICES[2], stage=Stage.DEPRECATED, sunset=soon),
+        replace(grants["note"], expires_at=soon), replace(grants["paper"], expires_at=gone),
     )  # fmt: skip
-    text = Visitor.of(console_house, "lan", PersonRole.OBSERVER).get("/console/registry").text
-    for wanted in (RECEIVING, "dossier.note/1", "/console/registry/grants/note"):
-        assert wanted in text
+    lan = Visitor.of(console_house, "lan", PersonRole.OBSERVER)
+    told = lan.get(path).text
+    for wanted in (f"systems/{RECEIVING}", "services/dossier.note/1", "grants/note"):
+        assert f'"/console/registry/{wanted}"' in told, wanted
+    for not_wanted in (f"systems/{SENDING}", "grants/paper"):
+        assert f'"/console/registry/{not_wanted}"' not in told, not_wanted
+    tam = Visitor.of(console_house, "tam", PersonRole.OBSERVER, agency="H99.17")
+    assert f'"/console/registry/systems/{RECEIVING}"' not in tam.get(path).text
     assert post(console_house.url, world.signed(GOOD)).status == 202

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,8 @@ def test_stats_count_units_as_a_table_as_csv_and_as_json(world: World, run: Run)
         "overdue": "1",
     }  # fmt: skip
     assert (row["on_time_percent"], row["sync_percent"]) == ("50.00", "0.00")
+    world.register(replace(world.bus.registry.load().agencies[SENDER], name="=HYPERLINK(0)"))
+    assert "'=HYPERLINK" in run("stats", "--month", "2026-04", "--csv").stdout, "no cell runs as a formula"
     document = json.loads(run("stats", "--month", "2026-04", "--json").stdout)
     assert (document["until"], document["total"]["received"], document["total"]["on_time_percent"]) == (
         "2026-04-30", 3, 50.0,

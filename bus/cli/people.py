@@ -98,11 +98,11 @@ def enable(session: Session, name: str) -> None:
 
 
 def _change(session: Session, name: str, action: str, do: Callable[..., object]) -> None:
-    from bus.people import AuditEvent
+    from bus.people import AuditEvent, trail_name
     from schemas.moment import utc_now
 
     with _opened(session) as store:
-        do(store, AuditEvent(at=utc_now(), person="command-line", action=action, target=f"person:{name}"))
+        do(store, AuditEvent(at=utc_now(), person="command-line", action=action, target=trail_name(name)))
 
 
 @contextmanager

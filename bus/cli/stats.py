@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
@@ -16,7 +14,7 @@ from rich.table import Table
 from bus.assembly import Bus
 from bus.cli import REFUSED, fail
 from bus.cli.opened import opened_bus
-from bus.cli.terminal import console, print_json, printable, session_of
+from bus.cli.terminal import console, print_csv, print_json, printable, session_of
 from bus.dossiers import Statistics, UnitFigures, statistics_of
 from schemas.moment import VIETNAM, utc_now
 
@@ -63,7 +61,8 @@ def stats(
         if missing:
             click.echo("".join(f"{code}\n" for code in found.not_synchronised), nl=False)
         elif as_csv:
-            click.echo(_csv(bus, found), nl=False)
+            units = ([each.unit, name_of(bus, each.unit), *_written(_values(each))] for each in found.units)
+            print_csv(["unit", "name", *_COLUMNS], units)
         elif as_json:
             print_json(_document(bus, found, start, end))
         else:
@@ -110,15 +109,6 @@ def name_of(bus: Bus, unit: str) -> str:
 
 def _values(figures: UnitFigures) -> Iterator[Any]:
     return (getattr(figures, name) for name in _COLUMNS)
-
-
-def _csv(bus: Bus, found: Statistics) -> str:
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["unit", "name", *_COLUMNS])
-    for figures in found.units:
-        writer.writerow([figures.unit, name_of(bus, figures.unit), *_written(_values(figures))])
-    return file.getvalue()
 
 
 def _written(values: Iterable[Any]) -> Iterator[str]:

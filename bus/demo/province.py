@@ -22,7 +22,7 @@ from urllib.parse import urlencode
 
 from bus.assembly import Bus, open_bus
 from bus.cli.members import file_name, write_key, write_secret
-from bus.people import AuditEvent, People, PersonRole
+from bus.people import AuditEvent, People, PersonRole, trail_name
 from bus.registration import plan_registration
 from bus.settings import Settings, child_environment, variable_name
 from bus.setup import initialise
@@ -310,7 +310,7 @@ def give_account(bus: Bus) -> str:
     people, now = People(bus.store, bus.secrets), utc_now()
     if people.find(ADMINISTRATOR) is None:
         people.add(ADMINISTRATOR, display_name="Quản trị (thử nghiệm)", roles=list(PersonRole), now=now, by="demo")
-    event = AuditEvent(at=now, person="demo", action="password.reset", target=f"person:{ADMINISTRATOR}")
+    event = AuditEvent(at=now, person="demo", action="password.reset", target=trail_name(ADMINISTRATOR))
     password = people.new_password(ADMINISTRATOR, event)
     # Whoever started the demonstration has it from their own terminal: nobody else has read it.
     people.change(ADMINISTRATOR, replace(event, action="password.chosen"), must_change=0, disabled_at=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -82,7 +83,7 @@ def install(bus: Bus, routes: Blueprint) -> None:
             at=now, person=by, action="access.asked", target=f"service:{wish.service}", reason=wish.legal_basis[:500],
             agency=wish.agency, facts={"purposes": wish.purposes},
         )  # fmt: skip
-        kept = requests.ask(wish, owner, by, now, lambda connection: note(connection, event))
+        kept = requests.ask(wish, owner, by, now, partial(note, event=event))
         return json_response(_shown(kept), 201)
 
     @routes.get("/v1/registry/access-requests")

@@ -4,6 +4,7 @@
 
     desk.py         who asks, what they may, their language; each page and deed names the right it needs
     words.py        moments, durations, numbers as people read them
+    kept.py         what all open pages of a process share
     signing_in.py   sign in and out, passwords, one-time codes
     <room>.py       one file for each part of the console: ``install(console)`` declares its pages
     templates/, static/

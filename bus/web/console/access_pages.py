@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from flask import Response, request
@@ -79,7 +80,7 @@ def _deeds(console: Console, requests: AccessRequests) -> None:
             event = desk.event(
                 "access.asked", f"service:{wish.service}", wish.legal_basis[:500], wish.agency, purposes=wish.purposes
             )
-            kept = requests.ask(wish, owner, desk.actor, utc_now(), lambda connection: note(connection, event))
+            kept = requests.ask(wish, owner, desk.actor, utc_now(), partial(note, event=event))
         except (Malformed, NotFound) as problem:
             return _form(desk, dict(request.form), problem)
         return desk.back(
@@ -116,7 +117,7 @@ def _deeds(console: Console, requests: AccessRequests) -> None:
         found = _to_decide(desk, requests, request_id)
         reason = desk.reason()
         event = desk.event("access.refused", f"request:{found.id}", reason, found.wish.agency)
-        requests.refuse(found.id, desk.actor, reason, utc_now(), lambda connection: note(connection, event))
+        requests.refuse(found.id, desk.actor, reason, utc_now(), partial(note, event=event))
         return desk.back(f"/console/registry/requests/{found.id}", "Đã từ chối đề nghị.", "The request is refused.")
 
     @console.deed("/registry/requests/<request_id>/withdraw", Right.REGISTER)
@@ -124,7 +125,7 @@ def _deeds(console: Console, requests: AccessRequests) -> None:
         found = _found(desk, requests, request_id)
         desk.must_see(found.wish.agency)
         event = desk.event("access.withdrawn", f"request:{found.id}", agency=found.wish.agency)
-        requests.withdraw(found.id, desk.actor, utc_now(), lambda connection: note(connection, event))
+        requests.withdraw(found.id, desk.actor, utc_now(), partial(note, event=event))
         return desk.back(f"/console/registry/requests/{found.id}", "Đã rút đề nghị.", "The request is withdrawn.")
 
 

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
 
 from bus.assembly import Bus
-from bus.people import AuditEvent, OpenSession, People, Person, PersonRole
+from bus.people import AuditEvent, OpenSession, People, Person, PersonRole, trail_name
 from bus.web.console import words
 from bus.web.console.names import Names
 from registry.directory import Directory
@@ -167,8 +167,8 @@ class Desk:
 
     @property
     def actor(self) -> str:
-        """As the registry's trail names this person."""
-        return f"person:{self.person.name}"
+        """As the trails name this person."""
+        return trail_name(self.person.name)
 
     @property
     def scope(self) -> AgencyCode | None:

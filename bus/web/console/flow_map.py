@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -14,10 +13,10 @@ from flask import request
 from werkzeug.wrappers import Response as AnyResponse
 
 from bus.figures import Counts, Figures, Flow
-from bus.nodes import Opening, open_breakers
-from bus.store import Store
+from bus.nodes import open_breakers
 from bus.web.console.desk import Console, Desk, Right
-from schemas.identifiers import AgencyCode, SystemCode
+from bus.web.console.kept import Kept
+from schemas.identifiers import AgencyCode
 from schemas.moment import VIETNAM, utc_now
 
 #: Name in the address → how far back; whole days where it is more than one.
@@ -36,7 +35,12 @@ _COLUMNS: Final = (10, (_WIDTH - _NODE_WIDTH) // 2, _WIDTH - _NODE_WIDTH - 10)
 
 
 def install(console: Console) -> None:
-    kept = _Kept(console.bus.store)
+    figures = Figures(console.bus.store)
+
+    def lately(span: str) -> Kept[list[Flow]]:
+        return Kept(lambda now: figures.flows(since_of(span, now)), _KEPT[span])
+
+    kept = {span: lately(span) for span in _SPANS}
 
     @console.page("/map", Right.SEE, menu=("Bản đồ luồng", "Flow map"))
     def flow_map(desk: Desk) -> AnyResponse:
@@ -48,11 +52,14 @@ def install(console: Console) -> None:
         return desk.part("map-live.html", **_values(desk, kept))
 
 
-def _values(desk: Desk, kept: _Kept) -> dict[str, Any]:
+def _values(desk: Desk, kept: Mapping[str, Kept[list[Flow]]]) -> dict[str, Any]:
     span = request.args.get("span", "")
     span = span if span in _SPANS else "24h"
     agency, service = request.args.get("agency", ""), request.args.get("service", "")
-    since, flows, resting = kept.flows(span, utc_now())
+    read_at, flows = kept[span].at(utc_now())
+    since = since_of(span, read_at)
+    with desk.bus.store.reading() as connection:
+        resting = open_breakers(connection)
     mine = [flow for flow in flows if desk.sees(flow.sender, flow.receiver)]
     chosen = [
         flow
@@ -99,25 +106,6 @@ def since_of(span: str, now: datetime) -> datetime:
     if span == "24h":
         return now - _SPANS[span]
     return (now.astimezone(VIETNAM) - _SPANS[span]).replace(hour=0, minute=0, second=0, microsecond=0)
-
-
-class _Kept:
-    """What was read lately, by span. Thread-safe."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._figures = Figures(store)
-        self._mutex = threading.Lock()
-        self._read: dict[str, tuple[datetime, list[Flow]]] = {}
-
-    def flows(self, span: str, now: datetime) -> tuple[datetime, list[Flow], dict[SystemCode, Opening]]:
-        """Since when, the flows, and which systems rest (at this moment)."""
-        with self._mutex:
-            known = self._read.get(span)
-            if known is None or not timedelta(0) <= now - known[0] < _KEPT[span]:
-                known = self._read[span] = (now, self._figures.flows(since_of(span, now)))
-        with self._store.reading() as connection:
-            return since_of(span, known[0]), known[1], open_breakers(connection)
 
 
 # ── drawing ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -18,22 +16,22 @@ from bus.incidents import AlertStore
 from bus.overview import Overview, Overviews, TroubleGroup
 from bus.web.console.alerts import open_now
 from bus.web.console.desk import Console, Desk, Right
-from registry.directory import Directory
-from registry.model import Stage
+from bus.web.console.kept import Kept
+from bus.web.console.registry_view import endings
 from schemas.moment import utc_now
 from security.evidence.log import EvidenceDamaged, LogStanding, StampStanding
 
 #: All open pages of a process share what was read so lately.
 _KEPT: Final = timedelta(seconds=5)
-#: What ends within this time is shown.
-_SOON: Final = timedelta(days=30)
 #: Rows of the table of flows, and groups of failures; the map and the bulk page show the others.
 _MOST_FLOWS: Final = 50
 _MOST_GROUPS: Final = 20
 
 
 def install(console: Console) -> None:
-    kept, alerts = _Kept(console.bus), AlertStore(console.bus.store)
+    bus, overviews = console.bus, Overviews(console.bus.store)
+    kept = Kept(lambda now: (overviews.read(now), _evidence(bus, now)), _KEPT)
+    alerts = AlertStore(bus.store)
 
     @console.page("/", Right.SEE, menu=("Tổng quan", "Overview"))
     def home(desk: Desk) -> AnyResponse:
@@ -43,23 +41,6 @@ def install(console: Console) -> None:
     def overview_part(desk: Desk) -> AnyResponse:
         """What of the first screen changes; an answer that is as before costs the browser nothing."""
         return desk.part("home-live.html", **_values(desk, kept), **open_now(desk, alerts))
-
-
-class _Kept:
-    """The overview, read at most once in five seconds for all. Thread-safe."""
-
-    def __init__(self, bus: Bus) -> None:
-        self._bus = bus
-        self._overviews = Overviews(bus.store)
-        self._mutex = threading.Lock()
-        self._read: tuple[datetime, Overview, Evidence] | None = None
-
-    def now(self) -> tuple[datetime, Overview, Evidence]:
-        now = utc_now()
-        with self._mutex:
-            if self._read is None or not timedelta(0) <= now - self._read[0] < _KEPT:
-                self._read = (now, self._overviews.read(now), _evidence(self._bus, now))
-            return self._read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,38 +66,8 @@ def _evidence(bus: Bus, now: datetime) -> Evidence:
     return Evidence(log=standing, stamps=stamps, holds=holds, verified_at=now)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """Something that ends within a month, or has ended. ``kind``: certificate, sunset, grant."""
-
-    kind: str
-    at: datetime
-    subject: str
-    agency: str
-    address: str
-
-
-def endings(directory: Directory, now: datetime) -> Iterator[Ending]:
-    """Certificates of systems that are in use, services with a sunset, grants; soonest first is the caller's wish."""
-    for system in directory.systems.values():
-        last = system.keys_end
-        if last is not None and last <= now + _SOON:
-            address = f"/console/registry/systems/{system.code}"
-            yield Ending(kind="certificate", at=last, subject=system.code, agency=system.agency, address=address)
-    for service in directory.services.values():
-        if service.sunset is not None and service.sunset <= now + _SOON and service.stage is not Stage.RETIRED:
-            address = f"/console/registry/services/{service.code}/{service.version}"
-            yield Ending(kind="sunset", at=service.sunset, subject=service.key, agency=service.owner, address=address)
-    for grant in directory.grants.values():
-        if grant.expires_at is not None and now - _SOON <= grant.expires_at <= now + _SOON:
-            address = f"/console/registry/grants/{grant.id}"
-            yield Ending(
-                kind="grant", at=grant.expires_at, subject=grant.service, agency=grant.grantee, address=address
-            )
-
-
-def _values(desk: Desk, kept: _Kept) -> dict[str, Any]:
-    read_at, read, evidence = kept.now()
+def _values(desk: Desk, kept: Kept[tuple[Overview, Evidence]]) -> dict[str, Any]:
+    read_at, (read, evidence) = kept.at(utc_now())
 
     def seen(route: Route) -> bool:
         return desk.sees(route.sender, route.receiver)
@@ -131,9 +82,7 @@ def _values(desk: Desk, kept: _Kept) -> dict[str, Any]:
     dead, refused = list(filter(touches, read.dead)), list(filter(touches, read.refused))
     # Strangers belong to no flow; they were refused all the same.
     sums.refused = max(sums.refused, sum(group.count for group in refused))
-    soon = sorted(
-        (each for each in endings(desk.directory, read_at) if desk.sees(each.agency)), key=lambda each: each.at
-    )
+    soon = endings(desk, read_at)
     return {
         "n": desk.names,
         "read_at": read_at,
@@ -150,6 +99,7 @@ def _values(desk: Desk, kept: _Kept) -> dict[str, Any]:
         "refused_left": max(0, len(refused) - _MOST_GROUPS),
         "overview": read,
         "soon": soon[:_MOST_GROUPS],
+        "soon_left": max(0, len(soon) - _MOST_GROUPS),
         "asked": _asked(desk),
         "evidence": evidence if desk.scope is None else None,
         "bulk_address": bulk_address,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from flask import request
@@ -59,7 +60,7 @@ def install(console: Console) -> None:
         secret = system.endpoint.secret
         event = desk.event("secret.kept", f"secret:{secret}", reason, system.agency, system=system.code)
         sealed = desk.bus.secrets.seal(secret, value.encode())
-        desk.bus.registry.put_secret(secret, sealed, desk.actor, lambda connection: note(connection, event))
+        desk.bus.registry.put_secret(secret, sealed, desk.actor, partial(note, event=event))
         return desk.back(f"/console/registry/systems/{system.code}", "Đã lưu bí mật.", "The secret is kept.")
 
 
@@ -75,5 +76,5 @@ def _fresh(desk: Desk, agency: str, name: str) -> System:
 def _apply(desk: Desk, system: System, action: str, reason: str, **facts: Any) -> None:
     event = desk.event(action, f"system:{system.code}", reason, system.agency, **facts)
     changes = plan_changes(desk.bus.registry.load(), [system])
-    desk.bus.registry.apply(changes, desk.actor, lambda connection: note(connection, event))
+    desk.bus.registry.apply(changes, desk.actor, partial(note, event=event))
     desk.bus.directory.refresh()

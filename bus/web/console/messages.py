@@ -109,7 +109,7 @@ def install(console: Console) -> None:
         reason, target = desk.reason(), f"message:{record.message_id}"
         event = desk.event("delivery.rerun", target, reason, record.sender, receiver=delivery.receiver)
         also = partial(note, event=event)
-        _, moved = desk.bus.ledger.replay([delivery.id], f"console:{desk.person.name}", reason, utc_now(), also)
+        _, moved = desk.bus.ledger.replay([delivery.id], desk.actor, reason, utc_now(), also)
         desk.bus.wake.tap()
         if not moved:
             return desk.back(address, "Thông điệp đã được gửi lại trước đó.", "It was sent again before.")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bus.people import trail_name
 from bus.records import State
 from bus.trace import in_words
 from registry.directory import Directory
@@ -78,6 +79,10 @@ class Names:
 
     def stage(self, stage: str) -> str:
         return self._t(*STAGES[stage])
+
+    def who(self, actor: str) -> str:
+        """Who did it, as the trails name them: a person by the name of their account, all others as they stand."""
+        return actor.removeprefix(trail_name(""))
 
     def step(self, number: int) -> str:
         return self._t(*STEPS[number - 1])

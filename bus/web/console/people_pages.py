@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Response, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from bus.people import People, Person, PersonRole, roles_text
+from bus.people import People, Person, PersonRole, roles_text, trail_name
 from bus.web.console.desk import Console, Desk, Right
 from bus.web.console.registry_view import MOST_ROWS, agencies_seen
 from schemas.identifiers import AgencyCode
@@ -37,7 +37,7 @@ def _pages(console: Console, people: People) -> None:
             person=found,
             roles=list(PersonRole),
             agencies=_agencies(desk),
-            events=people.events(target=f"person:{found.name}", limit=20),
+            events=people.events(target=trail_name(found.name), limit=20),
             is_self=found.name == desk.person.name,
         )
 
@@ -72,7 +72,7 @@ def _deeds(console: Console, people: People) -> None:
         if not roles:
             raise Malformed("person-roles")
         event = desk.event(
-            "person.changed", f"person:{name}", desk.reason(), agency,
+            "person.changed", trail_name(name), desk.reason(), agency,
             roles=roles_text(roles), before=roles_text(found.roles), agency_before=found.agency,
         )  # fmt: skip
         people.set_rights(name, roles, agency, event)
@@ -81,13 +81,13 @@ def _deeds(console: Console, people: People) -> None:
     @console.deed("/people/<name>/disable", Right.GUARD)
     def disable_person(desk: Desk, name: str) -> AnyResponse:
         found = _other(desk, people, name)
-        people.disable(name, desk.event("person.disabled", f"person:{name}", desk.reason(), found.agency))
+        people.disable(name, desk.event("person.disabled", trail_name(name), desk.reason(), found.agency))
         return desk.back(f"/console/people/{name}", "Đã khoá tài khoản.", "The account is disabled.")
 
     @console.deed("/people/<name>/enable", Right.GUARD)
     def enable_person(desk: Desk, name: str) -> AnyResponse:
         found = _other(desk, people, name)
-        people.enable(name, desk.event("person.enabled", f"person:{name}", desk.reason(), found.agency))
+        people.enable(name, desk.event("person.enabled", trail_name(name), desk.reason(), found.agency))
         return desk.back(f"/console/people/{name}", "Đã mở tài khoản.", "The account is open again.")
 
     @console.deed("/people/<name>/password", Right.GUARD)
@@ -96,14 +96,14 @@ def _deeds(console: Console, people: People) -> None:
         found = _other(desk, people, name)
         if found.subject:
             raise Malformed("person-elsewhere")
-        event = desk.event("password.reset", f"person:{name}", desk.reason(), found.agency)
+        event = desk.event("password.reset", trail_name(name), desk.reason(), found.agency)
         return desk.show("person-password.html", name=name, password=people.new_password(name, event))
 
     @console.deed("/people/<name>/codes", Right.GUARD)
     def reset_codes(desk: Desk, name: str) -> AnyResponse:
         """The telephone is lost: sign in without a code, then set one up."""
         found = _other(desk, people, name)
-        people.change(name, desk.event("second-thing.reset", f"person:{name}", desk.reason(), found.agency), totp=None)
+        people.change(name, desk.event("second-thing.reset", trail_name(name), desk.reason(), found.agency), totp=None)
         return desk.back(f"/console/people/{name}", "Đã bỏ mã một lần.", "One-time codes are off.")
 
 

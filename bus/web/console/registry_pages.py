@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
 
 from flask import Response, request
@@ -16,8 +15,10 @@ from bus.records import FoundMessage, Wanted
 from bus.web.console.desk import Console, Desk, Right, attachment
 from bus.web.console.registry_view import (
     MOST_ROWS,
+    SOON,
     HeldKey,
     decides_on,
+    endings,
     keys_seen,
     paged,
     sees_grant,
@@ -39,8 +40,6 @@ from registry.schema_difference import fields_of, line_difference, sample_of, sc
 from schemas.moment import to_micros, utc_now
 from schemas.problem import Malformed, NotFound
 
-#: "Soon" for keys, grants and sunsets.
-SOON = timedelta(days=30)
 #: Where a version may go next, the usual way first.
 NEXT_STAGES: dict[Stage, tuple[Stage, ...]] = {
     Stage.DRAFT: (Stage.SANDBOX, Stage.PUBLISHED),
@@ -52,40 +51,12 @@ NEXT_STAGES: dict[Stage, tuple[Stage, ...]] = {
 _SIDES = {"request": "schema", "reply": "reply_schema"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ending:
-    """What ends soon or has ended, so that somebody renews it in time."""
-
-    keys: list[HeldKey]
-    services: list[Service]
-    grants: list[Grant]
-
-    @property
-    def any(self) -> bool:
-        return bool(self.keys or self.services or self.grants)
-
-
 def install(console: Console) -> None:
     _first_page(console)
     _agencies(console)
     _systems(console)
     _services(console)
     _grants(console)
-
-
-def ending(desk: Desk, now: datetime) -> Ending:
-    """Within :data:`SOON`, or over since no longer than that."""
-
-    def near(moment: datetime | None) -> bool:
-        return moment is not None and now - SOON <= moment <= now + SOON
-
-    services = [each for each in desk.directory.services.values() if near(each.sunset) and desk.sees(each.owner)]
-    grants = [each for each in desk.directory.grants.values() if near(each.expires_at) and sees_grant(desk, each)]
-    return Ending(
-        keys=[held for held in keys_seen(desk, now + SOON) if held.certificate.not_after > now - SOON],
-        services=sorted((each for each in services if each.stage is not Stage.RETIRED), key=lambda s: s.sunset or now),
-        grants=sorted(grants, key=lambda grant: grant.expires_at or now)[:50],
-    )
 
 
 def _first_page(console: Console) -> None:
@@ -106,7 +77,7 @@ def _first_page(console: Console) -> None:
             "registry.html",
             waiting=waiting,
             decides=lambda service: decides_on(desk, service),
-            ending=ending(desk, utc_now()),
+            endings=endings(desk, utc_now()),
             counts=counts,
         )
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Generic, TypeVar
+from datetime import datetime, timedelta
+from typing import Final, Generic, TypeVar
 from urllib.parse import urlencode
 
 from flask import request
@@ -26,6 +26,8 @@ from schemas.text import unaccented
 T = TypeVar("T")
 #: Rows of one page.
 MOST_ROWS = 50
+#: What ends within this time is told of before.
+SOON: Final = timedelta(days=30)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,17 @@ class HeldKey:
 
     system: System
     certificate: Certificate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """Something that ends within :data:`SOON`, or has ended. ``kind``: certificate, sunset, grant."""
+
+    kind: str
+    at: datetime
+    subject: str
+    agency: AgencyCode
+    address: str
 
 
 def paged(entries: Iterable[T], key: Callable[[T], str], words: Callable[[T], str]) -> Page[T]:
@@ -157,13 +170,39 @@ def the_grant(desk: Desk, grant_id: str) -> Grant:
     return found
 
 
-def keys_seen(desk: Desk, until: datetime | None = None) -> list[HeldKey]:
-    """Keys in use, the one that ends first in front; with ``until`` those that end before."""
+def keys_seen(desk: Desk) -> list[HeldKey]:
+    """Keys in use, the one that ends first in front."""
     found = [
         HeldKey(system=system, certificate=held)
         for system in desk.directory.systems.values()
         if sees_system(desk, system)
         for held in system.certificates
-        if held.revoked_at is None and (until is None or held.not_after <= until)
+        if held.revoked_at is None
     ]
     return sorted(found, key=lambda held: (held.certificate.not_after, held.system.code))
+
+
+def endings(desk: Desk, now: datetime) -> list[Ending]:
+    """Certificates of systems that are in use, services with a sunset, and grants, soonest first. A grant that ended
+    and was not missed for a month is not told of any more; the others need something done."""
+    last_day, directory = now + SOON, desk.directory
+    found = [
+        Ending(kind="certificate", at=system.keys_end, subject=system.code, agency=system.agency,
+               address=f"/console/registry/systems/{system.code}")
+        for system in directory.systems.values()
+        if system.keys_end is not None and system.keys_end <= last_day and sees_system(desk, system)
+    ]  # fmt: skip
+    found += [
+        Ending(kind="sunset", at=service.sunset, subject=service.key, agency=service.owner,
+               address=f"/console/registry/services/{service.code}/{service.version}")
+        for service in directory.services.values()
+        if service.sunset is not None and service.sunset <= last_day and service.stage is not Stage.RETIRED
+        and desk.sees(service.owner)
+    ]  # fmt: skip
+    found += [
+        Ending(kind="grant", at=grant.expires_at, subject=grant.service, agency=grant.grantee,
+               address=f"/console/registry/grants/{grant.id}")
+        for grant in directory.grants.values()
+        if grant.expires_at is not None and now - SOON <= grant.expires_at <= last_day and sees_grant(desk, grant)
+    ]  # fmt: skip
+    return sorted(found, key=lambda each: (each.at, each.address))

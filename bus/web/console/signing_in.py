@@ -10,7 +10,7 @@ import segno
 from flask import make_response, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from bus.people import LEAST_PASSWORD_LENGTH, SignInFailed
+from bus.people import LEAST_PASSWORD_LENGTH, SignInFailed, trail_name
 from bus.web.console.desk import (
     Console,
     Desk,
@@ -69,7 +69,7 @@ def install(console: Console) -> None:
         form, name = request.form, desk.person.name
         if form.get("new", "") != form.get("again", ""):
             return desk.show("account.html", 400, least=LEAST_PASSWORD_LENGTH, trouble="again")
-        event = desk.event("password.chosen", f"person:{name}")
+        event = desk.event("password.chosen", trail_name(name))
         try:
             people.choose_password(name, form.get("old", ""), form.get("new", ""), event)
         except SignInFailed:
@@ -87,7 +87,7 @@ def install(console: Console) -> None:
     def keep_second_thing(desk: Desk) -> AnyResponse:
         typed = request.form.get("seed", "")
         seed = typed.encode("ascii") if _SEED.fullmatch(typed) else None
-        event = desk.event("second-thing.kept", f"person:{desk.person.name}")
+        event = desk.event("second-thing.kept", desk.actor)
         if seed is None or not people.keep_totp(desk.person.name, seed, request.form.get("code", ""), event):
             return desk.show("second.html", 400, trouble=True, **_enrolment(desk, seed or new_seed()))
         said = "Đã bật mã một lần. Hãy đăng nhập lại.", "One-time codes are on. Sign in again."
