@@ -20,8 +20,11 @@ from schemas.identifiers import AgencyCode
 from schemas.message import SHA256_HEX, Manifest
 from schemas.moment import utc_now
 from schemas.problem import FieldError, Malformed, NotFound, SchemaViolation, TooLarge, TooMany
+from schemas.reasons import Wording
 
 _CHUNK_BYTES = 256 * 1024
+#: What may be wrong with one attachment of a list.
+NOT_UPLOADED = Wording("not uploaded, or of another length", "chưa tải lên, hoặc sai độ dài")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +96,7 @@ class Attachments:
             return
         known = self._ledger.attachment_lengths([a.sha256 for a in manifest.attachments], manifest.sender)
         missing = [
-            FieldError(pointer=f"/attachments/{number}", detail="not uploaded, or of another length")
+            FieldError.worded(f"/attachments/{number}", NOT_UPLOADED)
             for number, reference in enumerate(manifest.attachments)
             if known.get(reference.sha256) != reference.length
         ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -228,7 +228,7 @@ def _details(problem: Refused, message: Message) -> dict[str, Any]:
         "purpose": manifest.purpose,
         "system": message.principal.system,
         "facts": dict(problem.facts),
-        "errors": [asdict(error) for error in problem.errors[:_MOST_ERRORS]],
+        "errors": [{"pointer": error.pointer, "detail": error.detail} for error in problem.errors[:_MOST_ERRORS]],
     }
 
 

@@ -14,6 +14,7 @@ from registry.manifests import Document, plan
 from registry.model import Service, SoapCall
 from registry.store import RegistryStore
 from schemas.problem import FieldError, Malformed, TooLarge
+from schemas.reasons import Wording
 
 
 def plan_registration(store: RegistryStore, documents: Iterable[Document]) -> Changes:
@@ -36,8 +37,12 @@ def _call_faults(entry: object) -> Iterator[FieldError]:
     try:
         _, operation = describe_wsdl(call.wsdl).find(call.operation, call.port)
     except (Malformed, TooLarge) as problem:
-        yield FieldError(pointer=pointer, detail=problem.detail())
+        yield FieldError.worded(pointer, problem.wording())
         return
     element = entry.provider.element or entry.element
     if element and element != operation.request:
-        yield FieldError(pointer=pointer, detail=f"the operation takes {operation.request}, the service has {element}")
+        rule = Wording(
+            f"the operation takes {operation.request}, the service has {element}",
+            f"thao tác nhận {operation.request}, còn dịch vụ khai {element}",
+        )
+        yield FieldError.worded(pointer, rule)

@@ -29,6 +29,13 @@ from schemas.problem import (
     UnknownReceiver,
     UnknownService,
 )
+from schemas.reasons import Wording
+
+#: What may be wrong with one receiver of a list.
+NOT_A_MEMBER = Wording("is not a member of this bus", "không phải thành viên của trục")
+NOT_IN_GRANT = Wording("is not in the grant", "không nằm trong quyền truy cập")
+NO_SYSTEM = Wording("has no system for this service", "không có hệ thống nào nhận dịch vụ này")
+RECEIVER_RULES = (NOT_A_MEMBER, NOT_IN_GRANT, NO_SYSTEM)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +154,7 @@ def _resolved(request: AccessRequest, directory: Directory) -> list[Agency]:
         else:
             found.append(agency)
     if unknown:
-        raise UnknownReceiver("receiver-unknown", errors=_receiver_errors(unknown, "is not a member of this bus"))
+        raise UnknownReceiver("receiver-unknown", errors=_receiver_errors(unknown, NOT_A_MEMBER))
     return found if len(found) == 1 else list({agency.code: agency for agency in found}.values())
 
 
@@ -188,7 +195,7 @@ def _objection(
         outside = [agency.code for agency in receivers if agency.code not in grant.receivers]
         if outside:
             places = _places(outside, request, directory)
-            return 3, NotPermitted("receiver-not-granted", errors=_receiver_errors(places, "is not in the grant"))
+            return 3, NotPermitted("receiver-not-granted", errors=_receiver_errors(places, NOT_IN_GRANT))
     quota = grant.quota
     if quota.per_minute or quota.per_day:
         usage = usage_of(grant)
@@ -221,7 +228,7 @@ def _routes(
     if without:
         raise UnknownReceiver(
             "receiver-takes-not",
-            errors=_receiver_errors(_places(without, request, directory), "has no system for this service"),
+            errors=_receiver_errors(_places(without, request, directory), NO_SYSTEM),
         )
     if service.pattern is Pattern.REQUEST_REPLY and routes[0][1].mode is not DeliveryMode.PUSH:
         raise UnknownReceiver("receiver-cannot-reply")
@@ -234,6 +241,6 @@ def _places(codes: list[AgencyCode], request: AccessRequest, directory: Director
     return [place for place, agency in enumerate(meant) if agency is not None and agency.code in codes]
 
 
-def _receiver_errors(places: list[int], rule: str) -> list[FieldError]:
+def _receiver_errors(places: list[int], rule: Wording) -> list[FieldError]:
     """Which receivers, by place in the list; the first twenty of them."""
-    return [FieldError(pointer=f"/receivers/{place}", detail=rule) for place in places[:20]]
+    return [FieldError.worded(f"/receivers/{place}", rule) for place in places[:20]]

@@ -35,6 +35,7 @@ from registry.model import (
 from schemas.events import EVENT_SERVICE, EVENT_TYPES
 from schemas.moment import to_wire
 from schemas.problem import FieldError, Malformed, Refused
+from schemas.reasons import Wording
 from schemas.validation import compile_schema
 
 #: Facts of an open service that may change without a new version: none of them breaks a caller that worked yesterday.
@@ -161,7 +162,7 @@ def inconsistencies(directory: Directory) -> Iterator[FieldError]:
     yield from _system_faults(directory)
     for service in directory.services.values():
         if service.owner not in directory.agencies:
-            yield _error(service, "owner", "is no registered agency")
+            yield _error(service, "owner", _NO_AGENCY)
     yield from _grant_faults(directory)
     yield from _subscription_faults(directory)
 
@@ -207,17 +208,25 @@ def plain(value: Any) -> Any:
 
 # Rules
 
+_NO_AGENCY = Wording("is no registered agency", "không phải cơ quan đã đăng ký")
+_NO_SERVICE = Wording("is no registered service", "không phải dịch vụ đã đăng ký")
+
 
 def _agency_faults(directory: Directory) -> Iterator[FieldError]:
     names = Counter(alias for agency in directory.agencies.values() for alias in agency.aliases)
     for agency in directory.agencies.values():
         if agency.parent is not None and agency.parent not in directory.agencies:
-            yield _error(agency, "parent", "is no registered agency")
+            yield _error(agency, "parent", _NO_AGENCY)
         if agency.code in directory.ancestors(agency.code) or len(directory.ancestors(agency.code)) >= MAX_TREE_DEPTH:
-            yield _error(agency, "parent", "makes a loop, or a tree deeper than any government")
+            rule = Wording(
+                "makes a loop, or a tree deeper than any government",
+                "tạo vòng lặp cấp trên, cấp dưới, hoặc cây cơ quan sâu quá mức",
+            )
+            yield _error(agency, "parent", rule)
         for place, alias in enumerate(agency.aliases):
             if names[alias] > 1 or alias in directory.agencies:
-                yield _error(agency, f"aliases/{place}", "is the code or alias of another agency")
+                rule = Wording("is the code or alias of another agency", "là mã hoặc mã khác của một cơ quan khác")
+                yield _error(agency, f"aliases/{place}", rule)
 
 
 def _system_faults(directory: Directory) -> Iterator[FieldError]:
@@ -230,55 +239,74 @@ def _system_faults(directory: Directory) -> Iterator[FieldError]:
     )
     for system in directory.systems.values():
         if system.agency not in directory.agencies:
-            yield _error(system, "code", "names no registered agency")
+            yield _error(system, "code", Wording("names no registered agency", "không thuộc cơ quan đã đăng ký nào"))
         if system.mode is DeliveryMode.PUSH and system.endpoint is None and not system.sends_only:
-            yield _error(system, "endpoint", "is needed in mode push")
+            yield _error(system, "endpoint", Wording("is needed in mode push", "phải có khi cách nhận là push"))
         if system.mode is DeliveryMode.AMQP and not system.certificates and not system.sends_only:
-            yield _error(system, "certificates", "are needed in mode amqp: what lies in the queue is sealed for one")
+            rule = Wording(
+                "are needed in mode amqp: what lies in the queue is sealed for one",
+                "phải có khi cách nhận là amqp: thông điệp trong hàng đợi được niêm phong cho một khoá",
+            )
+            yield _error(system, "certificates", rule)
         for place, held in enumerate(system.certificates):
             if keys[held.key_id] > 1:
-                yield _error(
-                    system, f"certificates/{place}", "holds a key that is registered twice; a key names one system"
+                rule = Wording(
+                    "holds a key that is registered twice; a key names one system",
+                    "có khoá đã đăng ký hai lần; mỗi khoá chỉ thuộc một hệ thống",
                 )
+                yield _error(system, f"certificates/{place}", rule)
         for place, service in enumerate(system.sends):
             if not directory.service_exists(service):
-                yield _error(system, f"sends/{place}", "is no registered service")
+                yield _error(system, f"sends/{place}", _NO_SERVICE)
         for place, service in enumerate(system.receives):
             if not directory.service_exists(service):
-                yield _error(system, f"receives/{place}", "is no registered service")
+                yield _error(system, f"receives/{place}", _NO_SERVICE)
             if not system.sends_only and taken[system.agency, service] > 1:
-                yield _error(system, f"receives/{place}", "is taken by two systems of the agency")
+                rule = Wording("is taken by two systems of the agency", "có hai hệ thống của cơ quan cùng nhận")
+                yield _error(system, f"receives/{place}", rule)
         if not system.receives and not system.sends_only and taken[system.agency, ""] > 1:
-            yield _error(system, "receives", "two systems of the agency take everything: name services, or sends_only")
+            rule = Wording(
+                "two systems of the agency take everything: name services, or sends_only",
+                "hai hệ thống của cơ quan cùng nhận mọi dịch vụ: hãy nêu rõ dịch vụ, hoặc đặt chỉ gửi (sends_only)",
+            )
+            yield _error(system, "receives", rule)
 
 
 def _grant_faults(directory: Directory) -> Iterator[FieldError]:
     for grant in directory.grants.values():
         if not directory.service_exists(grant.service):
-            yield _error(grant, "service", "is no registered service")
+            yield _error(grant, "service", _NO_SERVICE)
         if grant.grantee not in directory.agencies:
-            yield _error(grant, "grantee", "is no registered agency")
+            yield _error(grant, "grantee", _NO_AGENCY)
         for place, receiver in enumerate(grant.receivers):
             if receiver not in directory.agencies:
-                yield _error(grant, f"receivers/{place}", "is no registered agency")
+                yield _error(grant, f"receivers/{place}", _NO_AGENCY)
         if grant.valid_from and grant.expires_at and grant.valid_from >= grant.expires_at:
-            yield _error(grant, "expires_at", "must be after valid_from")
+            rule = Wording("must be after valid_from", "phải sau thời điểm bắt đầu (valid_from)")
+            yield _error(grant, "expires_at", rule)
 
 
 def _subscription_faults(directory: Directory) -> Iterator[FieldError]:
     for subscription in directory.subscriptions.values():
         system = directory.system(subscription.system)
         if system is None:
-            yield _error(subscription, "system", "is no registered system")
+            rule = Wording("is no registered system", "không phải hệ thống đã đăng ký")
+            yield _error(subscription, "system", rule)
         elif subscription.delivery is EventDelivery.MESSAGE and not _takes_events(directory, system):
-            yield _error(subscription, "system", f"is not the one that takes {EVENT_SERVICE} for its agency")
+            rule = Wording(
+                f"is not the one that takes {EVENT_SERVICE} for its agency",
+                f"không phải hệ thống nhận {EVENT_SERVICE} của cơ quan mình",
+            )
+            yield _error(subscription, "system", rule)
         for place, wanted in enumerate(subscription.types):
             if not any(replace(subscription, types=(wanted,)).wants(known) for known in EVENT_TYPES):
-                yield _error(subscription, f"types/{place}", f"is none of {', '.join(EVENT_TYPES)}")
+                known_types = ", ".join(EVENT_TYPES)
+                rule = Wording(f"is none of {known_types}", f"không thuộc các loại sự kiện: {known_types}")
+                yield _error(subscription, f"types/{place}", rule)
         for name in ("units", "senders"):
             for place, agency in enumerate(getattr(subscription, name)):
                 if agency not in directory.agencies:
-                    yield _error(subscription, f"{name}/{place}", "is no registered agency")
+                    yield _error(subscription, f"{name}/{place}", _NO_AGENCY)
 
 
 def _takes_events(directory: Directory, system: System) -> bool:
@@ -297,14 +325,23 @@ def _broken_versions(changes: Changes) -> Iterator[FieldError]:
         if not isinstance(before, Service) or before.stage not in FIXED_STAGES:
             continue
         if after is None and before.stage is not Stage.RETIRED:
-            yield _error(before, "stage", "only a retired or never published version can be removed")
+            rule = Wording(
+                "only a retired or never published version can be removed",
+                "chỉ bỏ được phiên bản đã ngừng hoặc chưa từng công bố",
+            )
+            yield _error(before, "stage", rule)
         if isinstance(after, Service):
             for field in fields(Service):
                 fixed = field.name not in CHANGEABLE_WHEN_OPEN
                 if fixed and getattr(before, field.name) != getattr(after, field.name):
-                    yield _error(after, field.name, "is fixed once published; register a new version")
+                    rule = Wording(
+                        "is fixed once published; register a new version",
+                        "không sửa được sau khi công bố; hãy đăng ký phiên bản mới",
+                    )
+                    yield _error(after, field.name, rule)
             if after.stage not in FIXED_STAGES:
-                yield _error(after, "stage", "cannot go back once published")
+                rule = Wording("cannot go back once published", "đã công bố thì không quay lại được")
+                yield _error(after, "stage", rule)
 
 
 def _broken_schemas(changes: Changes) -> Iterator[FieldError]:
@@ -329,11 +366,15 @@ def _schema_faults(service: Service) -> Iterator[FieldError]:
         is_xsd = isinstance(document, str)
         language = "xml" if is_xsd else "json"
         if "/" not in field and not any(language in taken for taken in service.content_types):
-            yield _error(service, field, "is of a language that none of the content types has")
+            rule = Wording(
+                "is of a language that none of the content types has",
+                "viết cho định dạng (JSON hoặc XML) không có trong danh sách định dạng của dịch vụ",
+            )
+            yield _error(service, field, rule)
         try:
             compile_schema(document, element=element if is_xsd else "")
         except Malformed as problem:
-            yield from problem.errors or [_error(service, field, problem.detail())]
+            yield from problem.errors or [_error(service, field, problem.wording())]
 
 
 def _dossier_faults(service: Service) -> Iterator[FieldError]:
@@ -344,9 +385,14 @@ def _dossier_faults(service: Service) -> Iterator[FieldError]:
                 DossierReader(view)
         except Malformed as problem:
             for error in problem.errors:
-                yield _error(service, place + error.pointer.removeprefix("/dossier"), error.detail)
+                rule = Wording(error.detail, error.said("vi"))
+                yield _error(service, place + error.pointer.removeprefix("/dossier"), rule)
     if views["dossier/reply"] is not None and service.pattern is not Pattern.REQUEST_REPLY:
-        yield _error(service, "dossier/reply", "speaks of answers, and a one-way service has none")
+        rule = Wording(
+            "speaks of answers, and a one-way service has none",
+            "nói về dữ liệu trả lời, mà dịch vụ một chiều không có trả lời",
+        )
+        yield _error(service, "dossier/reply", rule)
 
 
 def _contract_faults(service: Service) -> Iterator[FieldError]:
@@ -354,22 +400,26 @@ def _contract_faults(service: Service) -> Iterator[FieldError]:
     try:
         contract = Contract(service)
     except Malformed as problem:
-        yield from problem.errors or [_error(service, "provider", problem.detail())]
+        yield from problem.errors or [_error(service, "provider", problem.wording())]
         return
     call = service.provider.call if service.provider is not None else None
     spoken = Kind.XML if isinstance(call, SoapCall) else Kind.JSON
     if call is not None and contract.provider_kind is not spoken:
-        yield _error(service, "provider/content_type", f"must be {spoken.value} for a provider that is called so")
+        rule = Wording(
+            f"must be {spoken.value} for a provider that is called so",
+            f"phải là {spoken.value} với nhà cung cấp được gọi theo cách này",
+        )
+        yield _error(service, "provider/content_type", rule)
     for field, form in contract.translated_forms():
         try:
             form.bridge()
         except Malformed as problem:
-            yield _error(service, field, problem.detail())
+            yield _error(service, field, problem.wording())
 
 
-def _error(entry: Entry, field: str, rule: str) -> FieldError:
+def _error(entry: Entry, field: str, rule: Wording) -> FieldError:
     subject = subject_of(entry).replace("~", "~0").replace("/", "~1")
-    return FieldError(pointer=f"/{kind_of(entry)}/{subject}/{field}", detail=rule)
+    return FieldError.worded(f"/{kind_of(entry)}/{subject}/{field}", rule)
 
 
 # Small steps

@@ -29,6 +29,7 @@ from schemas.identifiers import AgencyCode
 from schemas.moment import VIETNAM
 from schemas.places import EARLIEST_YEAR, find, items_of, plain_text, pointer_of
 from schemas.problem import FieldError, Malformed
+from schemas.reasons import Wording
 
 #: Longest dossier code, status, reference or postal code that is kept.
 _CODE: Final = 50
@@ -213,20 +214,22 @@ def _patterns(texts: Sequence[str]) -> tuple[DatePattern, ...]:
         try:
             patterns.append(read_date_pattern(text))
         except ValueError as error:
-            raise _wrong(f"/dates/{place}", str(error)) from None
+            raise _wrong(f"/dates/{place}", Wording(str(error), f"mẫu ngày viết chưa đúng: {error}")) from None
     return tuple(patterns)
 
 
 def _statuses(named: str | Mapping[str, str]) -> Mapping[str, str]:
     if isinstance(named, str):
         if named not in LOCAL_STATUSES:
-            raise _wrong("/statuses", f"is none of {', '.join(LOCAL_STATUSES)}")
+            known = ", ".join(LOCAL_STATUSES)
+            raise _wrong("/statuses", Wording(f"is none of {known}", f"không thuộc các bảng trạng thái: {known}"))
         return LOCAL_STATUSES[named].national
     for said, status in named.items():
         if status and status not in DOSSIER_STATUSES:
-            raise _wrong(f"/statuses/{said}", "is no national status, 1 to 10")
+            rule = Wording("is no national status, 1 to 10", "không phải trạng thái quốc gia, từ 1 đến 10")
+            raise _wrong(f"/statuses/{said}", rule)
     return named
 
 
-def _wrong(place: str, rule: str) -> Malformed:
-    return Malformed("registry-manifest-invalid", errors=[FieldError(pointer=f"/dossier{place}", detail=rule)])
+def _wrong(place: str, rule: Wording) -> Malformed:
+    return Malformed("registry-manifest-invalid", errors=[FieldError.worded(f"/dossier{place}", rule)])

@@ -19,6 +19,7 @@ from registry.directory import Directory
 from registry.model import Agency, Grant, Quota, System
 from schemas.identifiers import AgencyCode, ServiceCode, SystemCode
 from schemas.problem import FieldError, Malformed
+from schemas.reasons import Wording
 
 #: Headings that are understood, without accents and in lower case.
 HEADINGS = {
@@ -92,8 +93,8 @@ def members_from_csv(data: bytes, directory: Directory, *, source: str = "csv") 
         try:
             found.append(_member(agency, row, directory))
         except Malformed as problem:
-            told = problem.errors or (FieldError(pointer="", detail=problem.detail()),)
-            errors += [FieldError(pointer=f"{source}#{line}{error.pointer}", detail=error.detail) for error in told]
+            told = problem.errors or (FieldError.worded("", problem.wording()),)
+            errors += [replace(error, pointer=f"{source}#{line}{error.pointer}") for error in told]
     if errors:
         raise Malformed("registry-manifest-invalid", errors=errors[:100])
     return found
@@ -103,13 +104,14 @@ def _member(agency: Agency, row: dict[str, str], directory: Directory) -> Member
     code = SystemCode(f"{agency.code}/{row.get('system') or SYSTEM_NAME}")
     proof = _PROOFS.get(_plain_heading(row.get("proof", "")))
     if proof is None:
-        raise _refused("/proof", "must be key or secret")
+        raise _refused("/proof", Wording("must be key or secret", "phải là khoá hoặc mã bí mật (key, secret)"))
     quota = Quota(per_minute=_number(row, "per_minute"), per_day=_number(row, "per_day"))
     receivers = tuple(map(AgencyCode.parse, _words(row.get("receivers", ""))))
     grants = []
     for service in map(ServiceCode, _words(row.get("services", ""))):
         if not directory.service_exists(service):
-            raise _refused("/services", f"names {service}, which is not registered")
+            rule = Wording(f"names {service}, which is not registered", f"nêu {service}, dịch vụ chưa đăng ký")
+            raise _refused("/services", rule)
         held = directory.grants.get(f"{service}.{agency.code}")
         made = held or Grant(id=f"{service}.{agency.code}", service=service, grantee=agency.code, receivers=receivers)
         grants.append(replace(made, quota=quota))
@@ -125,7 +127,10 @@ def _number(row: dict[str, str], name: str) -> int:
     """A quota; people write 1.000 or 1 000 for a thousand here."""
     written = re.sub(r"(?<=\d)[. ](?=\d{3}\b)", "", row.get(name, ""))
     if not re.fullmatch("[0-9]{0,9}", written, re.ASCII):
-        raise _refused(f"/{name}", "must be a whole number, or empty for no limit")
+        rule = Wording(
+            "must be a whole number, or empty for no limit", "phải là số nguyên, hoặc để trống nếu không giới hạn"
+        )
+        raise _refused(f"/{name}", rule)
     return int(written or 0)
 
 
@@ -142,12 +147,13 @@ def agencies_from_csv(data: bytes, directory: Directory, *, source: str = "csv")
         try:
             agency = _agency(row, directory)
         except Malformed as problem:
-            errors.append(FieldError(pointer=f"{source}#{line}", detail=problem.detail()))
+            errors.append(FieldError.worded(f"{source}#{line}", problem.wording()))
             continue
         if not agency.name:
-            errors.append(FieldError(pointer=f"{source}#{line}/name", detail="is empty"))
+            errors.append(FieldError.worded(f"{source}#{line}/name", Wording("is empty", "bị bỏ trống")))
         if agency.code in found:
-            errors.append(FieldError(pointer=f"{source}#{line}/code", detail="is in the file twice"))
+            rule = Wording("is in the file twice", "có hai lần trong tệp")
+            errors.append(FieldError.worded(f"{source}#{line}/code", rule))
         found[agency.code] = agency
     if errors:
         raise Malformed("registry-manifest-invalid", errors=errors[:100])
@@ -158,21 +164,27 @@ def _rows(data: bytes, source: str, known: Mapping[str, str] = HEADINGS) -> Iter
     try:
         text = unicodedata.normalize("NFC", data.decode("utf-8-sig"))
     except UnicodeDecodeError:
-        raise _refused(source, "is not UTF-8; save it as 'CSV UTF-8'") from None
+        rule = Wording("is not UTF-8; save it as 'CSV UTF-8'", "không phải UTF-8; hãy lưu ở dạng 'CSV UTF-8'")
+        raise _refused(source, rule) from None
     first_line = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first_line.count)
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
     try:
         headings = [known.get(_plain_heading(cell), "") for cell in next(reader, [])]
         if not {"code", "name"} <= set(headings) or len([h for h in headings if h]) != len({h for h in headings if h}):
-            raise _refused(f"{source}#1", "must name the columns code, name and, if wanted, parent, each once")
+            rule = Wording(
+                "must name the columns code, name and, if wanted, parent, each once",
+                "phải có các cột mã (code), tên (name) và nếu cần, cấp trên (parent), mỗi cột một lần",
+            )
+            raise _refused(f"{source}#1", rule)
         for row in reader:
             if reader.line_num > MAX_ROWS:
-                raise _refused(source, f"has more than {MAX_ROWS} lines")
+                raise _refused(source, Wording(f"has more than {MAX_ROWS} lines", f"có quá {MAX_ROWS} dòng"))
             if any(cell.strip() for cell in row):
                 yield reader.line_num, {name: cell.strip() for name, cell in zip(headings, row, strict=False) if name}
     except csv.Error:
-        raise _refused(f"{source}#{reader.line_num}", "is not readable as CSV") from None
+        rule = Wording("is not readable as CSV", "không đọc được theo dạng CSV")
+        raise _refused(f"{source}#{reader.line_num}", rule) from None
 
 
 def _plain_heading(cell: str) -> str:
@@ -207,5 +219,5 @@ def _under_its_parent(agency: Agency, found: dict[AgencyCode, Agency], directory
     return Agency(code=agency.code, name=agency.name, parent=above, aliases=agency.aliases)
 
 
-def _refused(pointer: str, rule: str) -> Malformed:
-    return Malformed("registry-manifest-invalid", errors=[FieldError(pointer=pointer, detail=rule)])
+def _refused(pointer: str, rule: Wording) -> Malformed:
+    return Malformed("registry-manifest-invalid", errors=[FieldError.worded(pointer, rule)])

@@ -51,6 +51,7 @@ from schemas.identifiers import AgencyCode, ServiceCode, SystemCode
 from schemas.message import Grade, sha256_hex
 from schemas.moment import from_wire
 from schemas.problem import FieldError, Malformed, SchemaViolation
+from schemas.reasons import Wording
 from schemas.validation import PayloadSchema, compile_schema
 from security.certificates import read_certificate
 
@@ -100,12 +101,10 @@ def parse_manifest(data: bytes, *, source: str = "manifest", folder: Path | None
     try:
         contents = _read_text(data)
     except (BadYaml, UnicodeDecodeError) as error:
-        rule = str(error) if isinstance(error, BadYaml) else "is not UTF-8"
-        raise Malformed("registry-manifest-invalid", errors=[FieldError(pointer=source, detail=rule)]) from None
+        rule = error.rule if isinstance(error, BadYaml) else Wording("is not UTF-8", "không phải UTF-8")
+        raise Malformed("registry-manifest-invalid", errors=[FieldError.worded(source, rule)]) from None
     except Malformed as problem:
-        raise Malformed(
-            "registry-manifest-invalid", errors=[FieldError(pointer=source, detail=problem.detail())]
-        ) from None
+        raise Malformed("registry-manifest-invalid", errors=[FieldError.worded(source, problem.wording())]) from None
     errors = [
         error for number, content in enumerate(contents, 1) for error in _form_errors(f"{source}#{number}", content)
     ]
@@ -132,13 +131,14 @@ def plan(directory: Directory, documents: Iterable[Document]) -> Changes:
             absent = document.content.get("state") == "absent"
             entry = _key_only(document.content, directory) if absent else entry_from(document)
         except Malformed as problem:
-            errors += problem.errors or [FieldError(pointer=document.place, detail=problem.detail())]
+            errors += problem.errors or [FieldError.worded(document.place, problem.wording())]
             continue
         if entry is None:
             continue
         key = (type(entry), entry_key(entry))
         if key in places:
-            errors.append(FieldError(pointer=document.place, detail=f"says again what {places[key]} says"))
+            rule = Wording(f"says again what {places[key]} says", f"khai trùng với {places[key]}")
+            errors.append(FieldError.worded(document.place, rule))
         places[key] = document.place
         (remove if absent else put).append(entry)
     if errors:
@@ -205,11 +205,13 @@ def _read_text(data: bytes) -> list[Any]:
 def _form_errors(place: str, content: Any) -> list[FieldError]:
     kind = content.get("kind") if isinstance(content, Mapping) else None
     if not isinstance(kind, str) or kind not in KINDS:
-        return [FieldError(pointer=f"{place}/kind", detail=f"must be one of {', '.join(KINDS)}")]
+        kinds = ", ".join(KINDS)
+        rule = Wording(f"must be one of {kinds}", f"phải là một trong: {kinds}")
+        return [FieldError.worded(f"{place}/kind", rule)]
     try:
         _schema_of(kind).validate(write_json(content), "application/json")
     except SchemaViolation as problem:
-        return [FieldError(pointer=f"{place}{error.pointer}", detail=error.detail) for error in problem.errors]
+        return [replace(error, pointer=f"{place}{error.pointer}") for error in problem.errors]
     return []
 
 
@@ -276,7 +278,7 @@ def _provider(facts: Mapping[str, Any], document: Document) -> Provider:
     if "soap" in facts:
         wsdl = _payload_schema(facts["soap"]["wsdl"], document, "/provider/soap/wsdl")
         if not isinstance(wsdl, str):
-            raise _error(document, "/provider/soap/wsdl", "is no XML")
+            raise _error(document, "/provider/soap/wsdl", Wording("is no XML", "không phải XML"))
         made["soap"] = {**facts["soap"], "wsdl": wsdl}
     return provider_from(made)
 
@@ -331,7 +333,8 @@ def _certificate(item: Mapping[str, Any], document: Document, pointer: str) -> C
     try:
         certificate = certificate_of(data.decode("ascii"))
     except (Malformed, UnicodeDecodeError) as problem:
-        rule = problem.detail() if isinstance(problem, Malformed) else "is no certificate in PEM"
+        none = Wording("is no certificate in PEM", "không phải chứng thư dạng PEM")
+        rule = problem.wording() if isinstance(problem, Malformed) else none
         raise _error(document, pointer, rule) from None
     if "revoked_at" not in item:
         return certificate
@@ -360,25 +363,38 @@ def _payload_schema(value: Any, document: Document, pointer: str) -> Mapping[str
             return text
         schema = read_json(text.encode())
     except (Malformed, UnicodeDecodeError):
-        raise _error(document, pointer, "names a file that is neither JSON nor XML in UTF-8") from None
+        rule = Wording(
+            "names a file that is neither JSON nor XML in UTF-8", "nêu một tệp không phải JSON hoặc XML dạng UTF-8"
+        )
+        raise _error(document, pointer, rule) from None
     if not isinstance(schema, Mapping):
-        raise _error(document, pointer, "names a file that holds no JSON object")
+        rule = Wording("names a file that holds no JSON object", "nêu một tệp không chứa đối tượng JSON")
+        raise _error(document, pointer, rule)
     return schema
 
 
 def _file(name: Any, document: Document, pointer: str) -> bytes:
     """A file beside the manifest, ``..`` allowed: manifests and schemas may live in sister folders."""
     if document.folder is None:
-        raise _error(document, pointer, "names a file, and here there are none: write the content in place")
+        rule = Wording(
+            "names a file, and here there are none: write the content in place",
+            "nêu một tệp, mà ở đây không có tệp nào: hãy ghi thẳng nội dung vào chỗ này",
+        )
+        raise _error(document, pointer, rule)
     if not isinstance(name, str) or not name or name[0] in "/\\":
-        raise _error(document, pointer, "must be a path relative to the manifest")
+        rule = Wording("must be a path relative to the manifest", "phải là đường dẫn tính từ tệp kê khai")
+        raise _error(document, pointer, rule)
     try:
         with (document.folder / name).open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError):
-        raise _error(document, pointer, "names a file that cannot be read") from None
+        rule = Wording("names a file that cannot be read", "nêu một tệp không đọc được")
+        raise _error(document, pointer, rule) from None
     if len(data) > MAX_FILE_BYTES:
-        raise _error(document, pointer, f"names a file of more than {MAX_FILE_BYTES} bytes")
+        rule = Wording(
+            f"names a file of more than {MAX_FILE_BYTES} bytes", f"nêu một tệp lớn hơn {MAX_FILE_BYTES} byte"
+        )
+        raise _error(document, pointer, rule)
     return data
 
 
@@ -386,13 +402,12 @@ def _moment(text: str, document: Document, pointer: str) -> datetime:
     try:
         return from_wire(text)
     except (ValueError, OverflowError):
-        raise _error(document, pointer, "is no moment with an offset (RFC 3339)") from None
+        rule = Wording("is no moment with an offset (RFC 3339)", "không phải thời điểm có múi giờ (RFC 3339)")
+        raise _error(document, pointer, rule) from None
 
 
-def _error(document: Document, pointer: str, rule: str) -> Malformed:
-    return Malformed(
-        "registry-manifest-invalid", errors=[FieldError(pointer=f"{document.place}{pointer}", detail=rule)]
-    )
+def _error(document: Document, pointer: str, rule: Wording) -> Malformed:
+    return Malformed("registry-manifest-invalid", errors=[FieldError.worded(f"{document.place}{pointer}", rule)])
 
 
 # Writing

@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from schemas.reasons import Wording
+
 #: Manifests of a whole country's communes fit; a file beyond this is not one that somebody reads.
 MAX_TEXT_LENGTH = 16 * 1024 * 1024
 MAX_DEPTH = 64
@@ -20,8 +22,16 @@ MAX_DEPTH = 64
 MAX_DIGITS = 20
 
 
+_UNREADABLE = Wording("not readable as YAML", "không đọc được theo dạng YAML")
+
+
 class BadYaml(ValueError):
     """The text is not one that we read; the message names rule and line, never the value."""
+
+    def __init__(self, rule: Wording, line: int | None = None) -> None:
+        """``line`` is counted from 0, as the reader counts; None where there is none."""
+        self.rule = rule if line is None else Wording(f"line {line + 1}: {rule.en}", f"dòng {line + 1}: {rule.vi}")
+        super().__init__(self.rule.en)
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -33,12 +43,14 @@ class _StrictLoader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise BadYaml(f"line {event.start_mark.line + 1}: anchors and aliases are not allowed")
+            rule = Wording("anchors and aliases are not allowed", "không được dùng neo và bí danh (& và *)")
+            raise BadYaml(rule, event.start_mark.line)
         if getattr(event, "tag", None) not in (None, "!"):
-            raise BadYaml(f"line {event.start_mark.line + 1}: tags are not allowed")
+            raise BadYaml(Wording("tags are not allowed", "không được dùng nhãn kiểu (!)"), event.start_mark.line)
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise BadYaml(f"line {event.start_mark.line + 1}: nested deeper than {MAX_DEPTH} levels")
+            rule = Wording(f"nested deeper than {MAX_DEPTH} levels", f"lồng nhau quá {MAX_DEPTH} cấp")
+            raise BadYaml(rule, event.start_mark.line)
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node
@@ -46,11 +58,11 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         keys: set[str] = set()
         for key_node, _ in node.value:
-            line = key_node.start_mark.line + 1
+            line = key_node.start_mark.line
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
-                raise BadYaml(f"line {line}: keys are strings")
+                raise BadYaml(Wording("keys are strings", "tên trường phải là chuỗi"), line)
             if key_node.value in keys:
-                raise BadYaml(f"line {line}: the key is there twice")
+                raise BadYaml(Wording("the key is there twice", "tên trường có hai lần"), line)
             keys.add(key_node.value)
         return super().construct_mapping(node, deep=deep)
 
@@ -58,7 +70,7 @@ class _StrictLoader(yaml.SafeLoader):
 def _integer(digits: str) -> int:
     """Decimal, always: YAML 1.1 reads 010 as eight."""
     if len(digits) > MAX_DIGITS:
-        raise BadYaml("a number is too long")
+        raise BadYaml(Wording("a number is too long", "có số quá dài"))
     return int(digits)
 
 
@@ -90,14 +102,14 @@ def read_yaml(text: str, *, any_key_is_text: bool = False) -> list[Any]:
     """
     loader = _TextKeyLoader if any_key_is_text else _StrictLoader
     if len(text) > MAX_TEXT_LENGTH:
-        raise BadYaml(f"longer than {MAX_TEXT_LENGTH} characters")
+        rule = Wording(f"longer than {MAX_TEXT_LENGTH} characters", f"dài hơn {MAX_TEXT_LENGTH} ký tự")
+        raise BadYaml(rule)
     try:
         return [document for document in yaml.load_all(text, Loader=loader) if document is not None]
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise BadYaml(f"line {line}: not readable as YAML") from None
+        raise BadYaml(_UNREADABLE, error.problem_mark.line if error.problem_mark else None) from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise error if isinstance(error, BadYaml) else BadYaml("not readable as YAML") from None
+        raise error if isinstance(error, BadYaml) else BadYaml(_UNREADABLE) from None
 
 
 class _ReadableDumper(yaml.SafeDumper):

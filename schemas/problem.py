@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from schemas.reasons import REASONS
+from schemas.reasons import REASONS, Wording
 
 Language = Literal["vi", "en"]
 
@@ -33,11 +33,23 @@ Language = Literal["vi", "en"]
 class FieldError:
     """One place in a document that breaks its schema.
 
-    ``pointer`` is a JSON Pointer (RFC 6901) or an element path; ``detail`` names the broken rule, never the value.
+    ``pointer`` is a JSON Pointer (RFC 6901) or an element path; ``detail`` names the broken rule, never the value: as
+    a code that is the same in every language (``required: title``), or in English, and then ``detail_vi`` says it in
+    Vietnamese.
     """
 
     pointer: str
     detail: str
+    detail_vi: str = ""
+
+    @classmethod
+    def worded(cls, pointer: str, rule: Wording) -> FieldError:
+        """A rule in the words of both languages."""
+        return cls(pointer=pointer, detail=rule.en, detail_vi=rule.vi)
+
+    def said(self, language: Language) -> str:
+        """The rule in this language, or as it is where it has no words of its own."""
+        return self.detail_vi or self.detail if language == "vi" else self.detail
 
 
 class Problem(Exception):
@@ -70,8 +82,11 @@ class Problem(Exception):
 
     def detail(self, language: Language = "en") -> str:
         """What happened and what to do next, in one or two sentences."""
-        wording = REASONS[self.reason]
-        return (wording.vi if language == "vi" else wording.en).format(**self.facts)
+        return self.wording().said(language)
+
+    def wording(self) -> Wording:
+        """The same in both languages."""
+        return Wording(*(text.format(**self.facts) for text in REASONS[self.reason]))
 
     def localized_title(self, language: Language = "en") -> str:
         return self.title_vi if language == "vi" else self.title

@@ -10,8 +10,14 @@ from typing import NamedTuple
 
 
 class Wording(NamedTuple):
+    """One meaning in both languages."""
+
     en: str
     vi: str
+
+    def said(self, language: str) -> str:
+        """In Vietnamese for ``vi``, else in English."""
+        return self.vi if language == "vi" else self.en
 
 
 REASONS: dict[str, Wording] = {

@@ -424,7 +424,9 @@ def _problem_element(problem: Problem, language: Language, trace_id: str) -> str
         "traceId": trace_id,
     }
     lines = [f"<{name}>{_text(value)}</{name}>" for name, value in members.items()]
-    errors = [f'<error pointer="{_text(error.pointer)}" detail="{_text(error.detail)}"/>' for error in problem.errors]
+    errors = [
+        f'<error pointer="{_text(error.pointer)}" detail="{_text(error.said(language))}"/>' for error in problem.errors
+    ]
     if errors:
         lines.append(f"<errors>{''.join(errors)}</errors>")
     return f'<Problem xmlns="{EXCHANGE_NS}">{"".join(lines)}</Problem>'

@@ -199,7 +199,7 @@ class _JsonSchema:
             errors = (error for error in self._validator.iter_errors(excerpt.value) if excerpt.shows(error.kind.name))
             if found := [self._explain(error) for error in islice(errors, MAX_ERRORS)]:
                 return found
-        return [FieldError(pointer="", detail=_NOT_SHOWN)]
+        return [FieldError(pointer="", detail=NOT_SHOWN)]
 
     def _explain(self, error: jsonschema_rs.ValidationError) -> FieldError:
         pointer = "".join(f"/{self._segment(part)}" for part in error.instance_path)
@@ -216,7 +216,8 @@ class _JsonSchema:
 _EXCERPT_NODES: Final = 1000
 #: Items kept of each array (and members that the schema does not name, of each object): the widest that fits is used.
 _WIDTHS: Final = (1_000_000_000, 50, 10, 2, 1)
-_NOT_SHOWN: Final = "beyond the first items of a large payload"
+#: Stands in place of a rule when the place that breaks it was cut away.
+NOT_SHOWN: Final = "beyond the first items of a large payload"
 #: Rules that a cut makes break.
 _COUNTING: Final = frozenset({"minItems", "minProperties", "contains", "minContains", "dependentRequired"})
 

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
 import urllib3
@@ -34,12 +34,17 @@ class Visitor:
     url: str
     token: str
     form_key: str
+    language: str = "vi"
 
     @classmethod
     def of(cls, house: ConsoleHouse, name: str, *roles: PersonRole, agency: str | None = None) -> Visitor:
         house.person(name, *roles, agency=agency)
         token, session = house.people.sign_in(name, PASSWORD, "", utc_now())
         return cls(url=house.url, token=token, form_key=session.form_key)
+
+    def in_language(self, language: str) -> Visitor:
+        """The same person with the other language chosen."""
+        return replace(self, language=language)
 
     def get(self, path: str) -> Page:
         return self._asked("GET", path)
@@ -56,7 +61,8 @@ class Visitor:
         return self._asked("POST", path, body, content_type)
 
     def _asked(self, method: str, path: str, body: str | bytes | None = None, content_type: str = "") -> Page:
-        headers = {"Cookie": f"lgsp-console={self.token}"} | ({"Content-Type": content_type} if content_type else {})
+        cookies = {"Cookie": f"lgsp-console={self.token}; lgsp-language={self.language}"}
+        headers = cookies | ({"Content-Type": content_type} if content_type else {})
         answer = urllib3.request(method, self.url + path, body=body, headers=headers, redirect=False, retries=False)
         return Page(
             status=answer.status,

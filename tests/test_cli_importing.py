@@ -34,10 +34,10 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    def invoke(*words: str | Path, import_hosts: str = "") -> Result:
+    def invoke(*words: str | Path, import_hosts: str = "", said_in: str = "en") -> Result:
         class Context:
             settings = load_settings({"home": tmp_path, "import_hosts": import_hosts}, environ={})
-            language = "en"
+            language = said_in
 
         return CliRunner().invoke(registry, [str(word) for word in words], obj=Context())
 
@@ -101,6 +101,42 @@ def test_every_operation_is_reported_with_its_reason_when_refused(run: Run, tmp_
     assert "- Add  wsdl-rpc-style" in result.output
     assert "document/literal" in result.output
     assert "1 drafted, 7 refused" in result.output
+
+
+@pytest.mark.parametrize(
+    "said_in, header, secret",
+    [
+        ("en", "! the request has a header block", "! keep the endpoint's secret before the first call: "),
+        ("vi", "! yêu cầu có khối đầu thư SOAP", "! lưu bí mật của điểm cuối trước lần gọi đầu tiên: "),
+    ],
+)
+def test_what_to_know_is_told_in_the_language_of_the_session(
+    run: Run, tmp_path: Path, said_in: str, header: str, secret: str
+) -> None:
+    soap = run(
+        *("import", "--wsdl", CORPUS / "wsdl" / "headers-and-faults.wsdl", "--prefix", "t", "--owner", "G99.01"),
+        *("--out", tmp_path / "soap"),
+        said_in=said_in,
+    )
+    assert header in soap.output, soap.output
+    rest = run(
+        *("import", "--openapi", CORPUS / "openapi" / "version-3-1.json", "--prefix", "t"),
+        *("--system", "G99.12/registry", "--out", tmp_path / "rest"),
+        said_in=said_in,
+    )
+    assert f"{secret}lgsp registry secret set g99.12.registry" in rest.output, rest.output
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("said_in, rule", [("en", "is no registered agency"), ("vi", "không phải cơ quan đã đăng ký")])
+def test_an_apply_that_does_not_fit_is_told_in_the_language_of_the_session(
+    run: Run, tmp_path: Path, said_in: str, rule: str
+) -> None:
+    manifest = tmp_path / "a.yaml"
+    manifest.write_text("kind: Agency\ncode: H99.15\nname: Sở\nparent: H99\n", encoding="utf-8")
+    result = run("apply", manifest, said_in=said_in)
+    assert result.exit_code == 2
+    assert f"  /Agency/H99.15/parent: {rule}" in result.output
 
 
 def test_a_dry_run_prints_the_manifests_and_writes_nothing(run: Run, tmp_path: Path) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import json
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,12 +24,18 @@ from bus.logs import no_logs
 from bus.people import PersonRole
 from bus.records import State
 from bus.watching import Watch
+from bus.web.console.broken_rules import sentence
 from bus.web.console.messages import as_text
+from bus.web.console.names import Names
+from connectors.importing.json_schemas import _FORMATS, DIALECT
+from registry.access import NOT_A_MEMBER
 from registry.model import DossierView, Grant, Pattern, PaymentView, Service
+from schemas.bridge import lexical, read, write
 from schemas.identifiers import AgencyCode, MessageId, ServiceCode
 from schemas.message import Envelope
 from schemas.moment import utc_now
-from schemas.problem import Refused
+from schemas.problem import Refused, SchemaViolation
+from schemas.validation import _TOLD, NOT_SHOWN, compile_schema
 from tests.bus_world import MINISTRY, RECEIVER, SENDER, World, bus_world, delivering, key_of
 from tests.console_house import ConsoleHouse, assert_accessible, assert_fits, open_console, picture_folder
 from tests.console_visitor import Visitor
@@ -191,6 +201,178 @@ def test_a_refused_message_is_found_by_number_and_mended(console_house: ConsoleH
     page.click("text=Xem thông điệp")
     page.click("text=Kiểm chứng ngay")
     assert "Chứng cứ đúng" in page.inner_text("main")
+
+
+def test_broken_rules_of_a_schema_are_sentences(console_house: ConsoleHouse, page: Page) -> None:
+    """Words of the schema stand in them as text: whoever writes a schema may be hostile too."""
+    schema = {
+        "type": "object",
+        "required": ["title", HOSTILE],
+        "properties": {"title": {"maxLength": 200}, "pages": {"type": ["integer", "null"]},
+                       "code": {"pattern": HOSTILE}, "day": {"format": "date"}},
+        "additionalProperties": False,
+    }  # fmt: skip
+    service, grant = ServiceCode("form.strict"), "strict"
+    console_house.world.register(
+        Service(code=service, version=1, name="Biểu mẫu", owner=AgencyCode("H99"), pattern=Pattern.ONE_WAY,
+                schema=schema),
+        Grant(id=grant, service=service, grantee=SENDER),
+    )  # fmt: skip
+    payload = {"title": "đ" * 201, "pages": "ba", "code": "x", "day": "hôm nay", CITIZEN: 1}
+    assert send(console_house.world, payload, service=service, purpose="").refused == "payload-breaks-schema"
+    [refusal] = rows_of(console_house.world, "refusals")
+    console_house.sign_in(page)
+    for language, sentences in SENTENCES.items():
+        page.context.add_cookies([{"name": "lgsp-language", "value": language, "url": console_house.url}])
+        page.goto(f"{console_house.url}/console/refusals/{refusal.id}")
+        told = page.inner_text("main table")
+        for each in sentences:
+            assert each in told
+        assert "maxLength: 200" in told, "the code that the sender was told stands beside"
+        assert page.locator("main table img, main table script").count() == 0
+        assert CITIZEN not in told
+        assert_accessible(page)
+        assert_fits(page)
+
+
+SENTENCES = {
+    "vi": (
+        f"thiếu trường {HOSTILE}", "dài hơn 200 ký tự", "phải là số nguyên hoặc rỗng (null)",
+        f"không đúng mẫu {HOSTILE}", "không phải ngày viết theo năm-tháng-ngày", "có trường ngoài lược đồ",
+    ),
+    "en": (
+        f"the field {HOSTILE} is missing", "has more characters than 200", "must be a whole number or empty (null)",
+        f"does not match the pattern {HOSTILE}", "is not a day", "has a field that the schema does not know",
+    ),
+}  # fmt: skip
+
+
+def test_receivers_that_were_refused_are_told_in_the_language_of_the_page(console_house: ConsoleHouse) -> None:
+    """What is kept is English; the page says it once, in its own language."""
+    nobody = AgencyCode("H99.77")
+    assert send(console_house.world, {"title": "x"}, receivers=(nobody,)).refused == "receiver-unknown"
+    [refusal] = rows_of(console_house.world, "refusals")
+    [kept] = rows_of(console_house.world, "refusal_details")
+    assert json.loads(kept.details)["errors"] == [{"pointer": "/receivers/0", "detail": NOT_A_MEMBER.en}]
+    lan = Visitor.of(console_house, "lan")
+    for language, other in (("vi", "en"), ("en", "vi")):
+        text = lan.in_language(language).get(f"/console/refusals/{refusal.id}").text
+        assert NOT_A_MEMBER.said(language) in text
+        assert NOT_A_MEMBER.said(other) not in text
+
+
+def every_rule_of_json_schema() -> set[str]:
+    """As a refused payload tells them."""
+    cases: list[tuple[Any, Any]] = [
+        ({"additionalProperties": False}, {"a": 1}), ({"unevaluatedProperties": False}, {"a": 1}),
+        ({"unevaluatedItems": False}, [1]), ({"enum": [1]}, 2), ({"const": 1}, 2),
+        ({"oneOf": [{}, {}]}, 1), ({"oneOf": [{"type": "null"}]}, 1), ({"anyOf": [{"type": "null"}]}, 1),
+        ({"not": {}}, 1), ({"uniqueItems": True}, [1, 1]), ({"contains": {"type": "null"}}, [1]),
+        ({"contains": {}, "maxContains": 1}, [1, 2]), ({"contains": {}, "minContains": 3}, [1]),
+        ({"dependentRequired": {"a": ["b"]}}, {"a": 1}), ({"propertyNames": {"maxLength": 1}}, {"ab": 1}),
+        ({"properties": {"a": False}}, {"a": 1}), ({"required": ["a"]}, {}), ({"pattern": "a"}, "b"),
+        ({"minimum": 2}, 1), ({"maximum": 2}, 3), ({"exclusiveMinimum": 2}, 2), ({"exclusiveMaximum": 2}, 2),
+        ({"minLength": 2}, "a"), ({"maxLength": 1}, "ab"), ({"minItems": 1}, []), ({"maxItems": 1}, [1, 2]),
+        ({"minProperties": 1}, {}), ({"maxProperties": 0}, {"a": 1}), ({"multipleOf": 2}, 3),
+        *(({"type": name}, 1.5 if name != "number" else "a")
+          for name in ("null", "boolean", "integer", "string", "array", "object", "number")),
+        *(({"format": name}, " %{~^^ ") for name in sorted(_FORMATS)),
+    ]  # fmt: skip
+    told = set()
+    for schema, value in cases:
+        with pytest.raises(SchemaViolation) as refusal:
+            compile_schema({"$schema": DIALECT, **schema}).validate(json.dumps(value).encode(), "application/json")
+        told |= {error.detail for error in refusal.value.errors}
+    return told
+
+
+def test_every_rule_of_json_schema_has_its_sentence() -> None:
+    told = every_rule_of_json_schema()
+    assert {each.partition(":")[0] for each in told} >= _TOLD.keys()
+    for detail in told:
+        known = sentence(detail)
+        assert known is not None, detail
+        assert len({detail, known.en, known.vi}) == 3, detail
+
+
+XSD_CASES = [
+    ("xs:integer", "<a>x</a>"), ("xs:integer", "<a><b/></a>"), ("xs:integer", '<a b="1">1</a>'), ("xs:integer", "<b/>"),
+    ("E", "<a>x</a>"), ("E", "<a/>"), ("E", "<a><b>123</b></a>"), ("E", "<a><b>1</b><c/></a>"),
+    ("E", '<a xmlns:i="http://www.w3.org/2001/XMLSchema-instance" i:nil="true"><b>1</b></a>'),
+    ("E", '<a xmlns:i="http://www.w3.org/2001/XMLSchema-instance" i:type="nothing"><b>1</b></a>'),
+    ("A", "<a/>"), ("A", '<a n="2" m="1"/>'), ("A", '<a n="1" k="1"/>'), ("A", '<a n="1">x</a>'),
+    *((kind, f"<a>{value}</a>") for kind, value in {
+        "P": "b", "L": "ab", "N": "5", "X": "200", "M": "50.55", "U": "b", "S": "", "T": "abcdef",
+    }.items()),
+]  # fmt: skip
+XSD_TYPES = """
+<xs:complexType name="E"><xs:sequence><xs:element name="b" type="T"/></xs:sequence></xs:complexType>
+<xs:complexType name="A"><xs:attribute name="n" type="xs:integer" fixed="1" use="required"/></xs:complexType>
+""" + "".join(
+    f'<xs:simpleType name="{name}"><xs:restriction base="xs:{base}">{facets}</xs:restriction></xs:simpleType>'
+    for name, base, facets in (
+        ("P", "string", '<xs:pattern value="a"/>'),
+        ("L", "string", '<xs:length value="1"/>'),
+        ("N", "integer", '<xs:minInclusive value="10"/>'),
+        ("X", "integer", '<xs:maxExclusive value="10"/>'),
+        ("M", "decimal", '<xs:totalDigits value="3"/><xs:fractionDigits value="1"/>'),
+        ("U", "string", '<xs:enumeration value="a"/>'),
+        ("S", "string", '<xs:minLength value="1"/>'),
+        ("T", "string", '<xs:maxLength value="2"/>'),
+    )
+)
+
+
+@pytest.mark.parametrize("kind, document", XSD_CASES)
+def test_every_rule_of_xml_schema_has_its_sentence(kind: str, document: str) -> None:
+    xsd = (
+        '<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema">'
+        f'<xs:element name="a" type="{kind}"/>{XSD_TYPES}</xs:schema>'
+    )
+    for element in ("", "a"):
+        with pytest.raises(SchemaViolation) as refusal:
+            compile_schema(xsd, element=element).validate(document.encode(), "application/xml")
+        for error in refusal.value.errors:
+            known = sentence(error.detail)
+            assert known is not None, error.detail
+            assert len({error.detail, known.en, known.vi}) == 3
+
+
+def rules_of_the_bridge() -> Iterator[str]:
+    """What the translation between JSON and XML refuses, as its source writes it; 1 for what is filled in."""
+    for module in (lexical, read, write):
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("Untranslatable", ".refuse")):
+                for text in (said for argument in node.args for said in ast.walk(argument)):
+                    if isinstance(text, ast.JoinedStr):
+                        yield "".join(
+                            str(part.value) if isinstance(part, ast.Constant) else "1" for part in text.values
+                        )
+                        break
+                    if isinstance(text, ast.Constant) and isinstance(text.value, str) and text.value.strip("*, "):
+                        yield text.value
+
+
+def test_every_rule_of_the_bridge_has_its_sentence() -> None:
+    rules = set(rules_of_the_bridge())
+    assert len(rules) >= 25
+    for detail in rules:
+        known = sentence(detail)
+        assert known is not None, detail
+        assert len({detail, known.en, known.vi}) == 3
+
+
+def test_a_large_payload_has_its_sentence_too() -> None:
+    known = sentence(NOT_SHOWN)
+    assert known is not None
+    assert known.vi != known.en == NOT_SHOWN
+
+
+@pytest.mark.parametrize("detail", ["strange", "strange: word", "is nothing we know", "", "type", ": x"])
+def test_a_rule_that_nobody_knows_stands_as_it_is(console_house: ConsoleHouse, detail: str) -> None:
+    names = Names(console_house.world.bus.directory.current(), "vi")
+    assert names.rule(detail) == detail
+    assert names.rule_code(detail) == ""
 
 
 def test_a_refused_message_that_is_kept_is_taken_on(tmp_path: Path, page: Page) -> None:

@@ -224,6 +224,70 @@ def test_a_broken_upload_is_told_and_changes_nothing(
     assert console_house.world.rows() == before
 
 
+@pytest.mark.parametrize(
+    "manifest, vi, en",
+    [
+        (
+            "kind: Grant\nid: x\nservice: no.such\ngrantee: H99.15\n",
+            "không phải dịch vụ đã đăng ký",
+            "is no registered service",
+        ),
+        ("kind: Agency\ncode: H99.33\n", "thiếu trường name", "the field name is missing"),
+    ],
+)
+def test_broken_rules_are_told_in_the_language_of_the_page(
+    console_house: ConsoleHouse, manifest: str, vi: str, en: str
+) -> None:
+    lan = Visitor.of(console_house, "lan", PersonRole.REGISTRAR)
+    told = {}
+    for language in ("vi", "en"):
+        asker = lan.in_language(language)
+        answer = asker.upload("/console/registry/upload/manifests", [("manifests", "a.yaml", manifest.encode())])
+        told[language] = (asker.get(answer.to) if answer.to else answer).text
+    assert vi in told["vi"]
+    assert en not in told["vi"]
+    assert en in told["en"]
+
+
+@pytest.mark.parametrize(
+    "language, secret, header",
+    [
+        ("vi", "cán bộ an toàn thông tin lưu bí mật g99.12.dkdn", "bỏ trường đầu thư HTTP User-Agent"),
+        ("en", "a security officer keeps the secret g99.12.dkdn", "the header User-Agent is left out"),
+    ],
+)
+def test_what_an_import_tells_is_in_the_language_of_the_page(
+    console_house: ConsoleHouse, language: str, secret: str, header: str
+) -> None:
+    console_house.world.register(Agency(code=AgencyCode("G99.12"), name="Sở Kế hoạch"))
+    lan = Visitor.of(console_house, "lan", PersonRole.REGISTRAR).in_language(language)
+    content = {"application/json": {"schema": {"type": "object"}}}
+    description = {
+        "openapi": "3.1.0",
+        "info": {"title": "x", "version": "1"},
+        "servers": [{"url": "https://dkdn.example.invalid"}],
+        "components": {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
+        "security": [{"key": []}],
+        "paths": {
+            "/find": {
+                "get": {
+                    "operationId": "find",
+                    "parameters": [{"in": "header", "name": "User-Agent", "schema": {"type": "string"}}],
+                    "responses": {"200": {"description": "x", "content": content}},
+                }
+            }
+        },
+    }  # fmt: skip
+    told = lan.upload(
+        "/console/registry/upload/description", [("description", "dkdn.json", json.dumps(description).encode())],
+        prefix="dkdn", owner="G99.12", system="G99.12/dkdn",
+    )  # fmt: skip
+    page = lan.get(told.to).text
+    assert secret in page
+    assert header in page
+    assert "lgsp registry secret set" not in page, "that is for a terminal"
+
+
 def test_a_version_goes_its_way_and_not_back(console_house: ConsoleHouse) -> None:
     lan = Visitor.of(console_house, "lan", PersonRole.REGISTRAR)
     store = console_house.world.bus.registry

@@ -309,7 +309,7 @@ def test_a_payload_that_one_language_cannot_say_is_published_in_the_other(tmp_pa
 
     [service] = registered(made, tmp_path).values()
     assert service.content_types == (XML,)
-    assert any("JSON and XML" in note for note in made.services[0].notes)
+    assert any("JSON and XML" in note.en and "chỉ nhận" in note.vi for note in made.services[0].notes)
 
 
 def test_both_languages_where_the_schema_can_be_said_in_both(tmp_path: Path) -> None:
@@ -332,7 +332,9 @@ def test_only_selected_operations_are_drafted_and_unknown_ones_are_told() -> Non
 def test_a_header_block_that_the_endpoint_must_give_is_told() -> None:
     [service] = drafted(CORPUS / "wsdl/headers-and-faults.wsdl").services
 
-    assert any("{urn:example:headers}Login" in note for note in service.notes)
+    [note] = service.notes
+    assert note.en.startswith("the request has a header block {urn:example:headers}Login:")
+    assert note.vi.startswith("yêu cầu có khối đầu thư SOAP {urn:example:headers}Login:")
 
 
 def test_the_system_has_the_endpoint_and_names_its_secret(tmp_path: Path) -> None:
@@ -345,14 +347,16 @@ def test_the_system_has_the_endpoint_and_names_its_secret(tmp_path: Path) -> Non
     assert system.endpoint is not None
     assert system.endpoint.url == "https://registry.example.invalid"
     assert system.endpoint.settings == {"auth": "oauth2", "token_path": "oauth/token"}
-    assert system.endpoint.secret == "g99.12.registry"
+    assert system.endpoint.secret == made.secret == "g99.12.registry"
     assert set(system.receives) == {service.code for service in made.services}
 
 
 def test_operations_at_several_addresses_are_told_when_a_system_is_drafted() -> None:
     made = drafted(CORPUS / "wsdl/several-services-and-ports.wsdl", system=SystemCode("G99.01/x"))
 
-    assert any("different addresses" in note for note in made.notes)
+    [note] = made.notes
+    assert "different addresses" in note.en
+    assert "nhiều địa chỉ khác nhau" in note.vi
 
 
 @pytest.mark.parametrize(

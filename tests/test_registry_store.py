@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, create_engine
 
+import registry.changes
 from registry.changes import Action, RegistryChanged, everything, plan_changes
 from registry.directory import Directory, LiveDirectory
 from registry.model import (
@@ -249,6 +252,9 @@ def wrong(directory: Directory, put: list[Entry], remove: list[Entry] | None = N
     with pytest.raises(Malformed) as refusal:
         plan_changes(directory, put, remove or [])
     assert refusal.value.reason == "registry-inconsistent"
+    for error in refusal.value.errors:
+        assert error.said("en") == error.detail
+        assert error.said("vi") not in ("", error.detail), error
     return {error.pointer: error.detail for error in refusal.value.errors}
 
 
@@ -291,6 +297,17 @@ OTHER = Agency(code=AgencyCode("H99.16"), name="Sở Thử", parent=PROVINCE)
 )
 def test_what_does_not_fit_together_is_not_planned(entry: Entry, pointer: str) -> None:
     assert pointer in wrong(Directory(HELD), [entry])
+
+
+def test_every_rule_of_the_registry_is_worded_in_both_languages() -> None:
+    """Also those that no test breaks: each text in the file is a pair, and none is a bare sentence."""
+    tree = ast.parse(inspect.getsource(registry.changes))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    pairs = [call.args for call in calls if getattr(call.func, "id", "") == "Wording"]
+    assert len(pairs) >= 20
+    assert not [ast.unparse(en) for en, vi in pairs if ast.unparse(en) == ast.unparse(vi)]
+    bare = [ast.unparse(call) for call in calls if getattr(call.func, "id", "") == "FieldError"]
+    assert not bare, "it has no Vietnamese"
 
 
 def test_two_systems_that_would_take_everything_are_refused() -> None:

@@ -14,12 +14,14 @@ from schemas.problem import (
     FieldError,
     InternalFailure,
     InvalidReply,
+    Language,
     Malformed,
     NotIdentified,
     Problem,
     ProviderTimeout,
     SchemaViolation,
 )
+from schemas.reasons import Wording
 from schemas.soap import (
     EXCHANGE_BLOCK,
     EXCHANGE_NS,
@@ -330,6 +332,14 @@ def test_the_blocks_that_the_bus_knows_have_their_published_names() -> None:
 
 
 PROBLEM = SchemaViolation("soap-action", errors=[FieldError(pointer='/a/<b>"\x00', detail="a & b")])
+
+
+@pytest.mark.parametrize("language, said", [("en", "is not in the grant"), ("vi", "không nằm trong quyền truy cập")])
+def test_a_rule_in_words_is_told_in_the_language_of_the_fault(language: Language, said: str) -> None:
+    rule = FieldError.worded("/receivers/0", Wording("is not in the grant", "không nằm trong quyền truy cập"))
+    code = FieldError(pointer="/a", detail="required: b")
+    data = write_fault(V12, SchemaViolation("soap-action", errors=[rule, code]), language=language, trace_id="t")
+    assert f'detail="{said}"/><error pointer="/a" detail="required: b"/>' in data.decode()
 
 
 def members(data: bytes, version: SoapVersion) -> dict[str, str]:

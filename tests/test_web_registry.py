@@ -207,6 +207,23 @@ def test_a_bad_manifest_changes_nothing(
     assert world.rows() == before
 
 
+@pytest.mark.parametrize(
+    "asked, said",
+    [("", "is no registered service"), ("en", "is no registered service"), ("vi", "không phải dịch vụ đã đăng ký")],
+)
+def test_broken_rules_are_told_in_the_language_of_the_caller(world: World, url: str, asked: str, said: str) -> None:
+    headers = world.bearer(OPERATOR, Content_Type="application/yaml", **({"Accept_Language": asked} if asked else {}))
+    text = "kind: Grant\nid: x\nservice: no.such\ngrantee: H99.15\n"
+    answer = ask("POST", f"{url}/v1/registry/manifests", text, headers)
+    assert answer.json["errors"] == [{"pointer": "/Grant/x/service", "detail": said}]
+
+
+def test_a_code_of_a_schema_is_the_same_in_every_language(world: World, url: str) -> None:
+    headers = world.bearer(OPERATOR, Content_Type="application/yaml", Accept_Language="vi")
+    answer = ask("POST", f"{url}/v1/registry/manifests", "kind: Agency\ncode: H99.33\n", headers)
+    assert [each["detail"] for each in answer.json["errors"]] == ["required: name"]
+
+
 def test_a_manifest_from_the_network_reads_no_file_of_ours(world: World, url: str) -> None:
     text = (
         "kind: Service\ncode: a.b\nversion: 1\nname: x\nowner: H99\npattern: one-way\n"

@@ -274,7 +274,7 @@ def _explain(error: Exception, session: Session) -> NoReturn:
     """The sentence for a failure, and its exit code. A stack trace helps nobody who did not write the program."""
     if isinstance(error, Problem):
         lines = [error.detail(session.language)]
-        lines += [f"  {place.pointer or '(whole document)'}: {place.detail}" for place in error.errors]
+        lines += [f"  {place.pointer or '(whole document)'}: {place.said(session.language)}" for place in error.errors]
         fail("\n".join(lines), REFUSED if isinstance(error, Refused) else FAILED)
     if isinstance(error, BadSetting):
         fail(f"{error}.", REFUSED)

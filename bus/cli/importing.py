@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -18,6 +18,7 @@ from registry.manifests import entry_from, read_manifests
 from registry.model import Stage
 from schemas.identifiers import AgencyCode, SystemCode
 from schemas.problem import Language, Problem
+from schemas.reasons import Wording
 
 
 def draft_services(
@@ -75,15 +76,24 @@ def _report(made: Draft, language: Language) -> None:
     for service in made.services:
         click.secho(f"+ {printable(service.operation)}  {service.code}/1", fg="green")
         for note in service.notes:
-            click.secho(f"    ! {printable(note)}", fg="yellow")
+            click.secho(f"    ! {printable(note.said(language))}", fg="yellow")
     for refusal in made.refusals:
         click.secho(f"- {printable(refusal.name)}  {refusal.problem.reason}", fg="red")
         click.echo(f"    {printable(refusal.problem.detail(language))}")
     for name in made.unknown:
         click.secho(f"- {printable(name)}  there is no such operation", fg="red")
-    for note in made.notes:
-        click.secho(f"! {printable(note)}", fg="yellow")
+    for note in (*made.notes, *_secret_notes(made.secret)):
+        click.secho(f"! {printable(note.said(language))}", fg="yellow")
     click.echo(f"{len(made.services)} drafted, {len(made.refusals)} refused")
+
+
+def _secret_notes(secret: str) -> Iterator[Wording]:
+    if secret:
+        command = f"lgsp registry secret set {secret}"
+        yield Wording(
+            f"keep the endpoint's secret before the first call: {command}",
+            f"lưu bí mật của điểm cuối trước lần gọi đầu tiên: {command}",
+        )
 
 
 def _print(made: Draft) -> None:
@@ -112,7 +122,7 @@ def _write(made: Draft, out: Path, language: Language, *, force: bool) -> None:
         click.echo(f"The files cannot be written: {error.strerror}.", err=True)
         raise click.exceptions.Exit(FAILED) from None
     except Problem as problem:
-        lines = [problem.detail(language), *(f"  {error.pointer}: {error.detail}" for error in problem.errors)]
+        lines = [problem.detail(language), *(f"  {error.pointer}: {error.said(language)}" for error in problem.errors)]
         click.echo(printable("\n".join(lines)), err=True)
         raise click.exceptions.Exit(REFUSED) from None
     click.echo(f"{len(made.files)} files written. Look at them, then: lgsp registry apply {out}/*.yaml --dry-run")

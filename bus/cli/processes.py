@@ -105,7 +105,7 @@ def definitions(context: click.Context, files: tuple[Path, ...]) -> None:
             runs = "runs" if code in settings.process_names else "does not run (LGSP_PROCESSES)"
             tree = Tree(Text(f"{code}  {printable(definition.name)}  {definition.version}, {runs}"))
             for error in unfit(definition, directory):
-                tree.add(Text(f"{error.pointer}: {error.detail}", style="yellow"))
+                tree.add(Text(f"{error.pointer}: {error.said(session.language)}", style="yellow"))
             console().print(tree)
 
 

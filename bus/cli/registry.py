@@ -272,7 +272,8 @@ def _open_store() -> Iterator[RegistryStore]:
             raise click.exceptions.Exit(FAILED)
         yield store
     except Problem as problem:
-        _refuse([problem.detail(_language()), *(f"  {error.pointer}: {error.detail}" for error in problem.errors)])
+        language = _language()
+        _refuse([problem.detail(language), *(f"  {error.pointer}: {error.said(language)}" for error in problem.errors)])
     finally:
         engine.dispose()
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from bus.processes.definition import Definition, read_definition
 from registry.directory import Directory
 from schemas.problem import FieldError, Malformed
+from schemas.reasons import Wording
 
 _SUFFIX = ".bpmn"
+_ABSENT = "chưa có trong danh mục"
 
 
 def load_definitions(names: Iterable[str], folder: Path | None) -> list[Definition]:
@@ -38,15 +40,20 @@ def unfit(definition: Definition, directory: Directory) -> list[FieldError]:
     errors: list[FieldError] = []
     for step in definition.steps.values():
         if step.service is not None and not directory.service_exists(step.service):
-            errors.append(FieldError(pointer=step.id, detail=f"waits for {step.service}, which is not registered"))
+            rule = Wording(f"waits for {step.service}, which is not registered", f"chờ {step.service}, {_ABSENT}")
+            errors.append(FieldError.worded(step.id, rule))
         if step.sending is None:
             continue
         sending = step.sending
         version = sending.version or directory.latest_version(sending.service)
         if version is None or directory.service(sending.service, version) is None:
-            errors.append(FieldError(pointer=step.id, detail=f"sends {sending.service}, which is not registered"))
+            rule = Wording(f"sends {sending.service}, which is not registered", f"gửi {sending.service}, {_ABSENT}")
+            errors.append(FieldError.worded(step.id, rule))
         if sending.receiver is not None and directory.agency(sending.receiver) is None:
-            errors.append(FieldError(pointer=step.id, detail=f"sends to {sending.receiver}, which is not registered"))
+            rule = Wording(
+                f"sends to {sending.receiver}, which is not registered", f"gửi tới {sending.receiver}, {_ABSENT}"
+            )
+            errors.append(FieldError.worded(step.id, rule))
     return errors
 
 
@@ -57,7 +64,12 @@ def _read(name: str, data: bytes | None) -> Definition:
     if definition.code != name:
         raise Malformed(
             "process-invalid",
-            errors=[FieldError(pointer=definition.code, detail=f"must be called {name}, as its file")],
+            errors=[
+                FieldError.worded(
+                    definition.code,
+                    Wording(f"must be called {name}, as its file", f"phải mang tên {name}, như tên tệp"),
+                )
+            ],
         )
     return definition
 

@@ -21,6 +21,7 @@ from schemas.identifiers import AgencyCode, ServiceCode
 from schemas.message import Principal
 from schemas.moment import from_wire, to_wire
 from schemas.problem import FieldError, Malformed, NotFound, NotPermitted
+from schemas.reasons import Wording
 
 #: A wish is a page of text at most.
 MOST_BYTES = 64 * 1024
@@ -133,15 +134,18 @@ def _wish(body: bytes, agency: AgencyCode) -> Wish:
     """Raises Malformed(access-request-unreadable) with the fields."""
     document = read_json(body)
     if not isinstance(document, dict):
-        raise _unreadable("", "must be an object")
+        raise _unreadable("", Wording("must be an object", "phải là một đối tượng"))
     unknown = sorted(document.keys() - _WISH["properties"].keys())
     if unknown:
-        raise _unreadable("", "has members that are not known")
+        raise _unreadable("", Wording("has members that are not known", "có trường ngoài danh sách"))
     quota = document.get("quota", {})
     if not isinstance(quota, dict) or not quota.keys() <= {"per_minute", "per_day"}:
-        raise _unreadable("/quota", "must be an object with per_minute and per_day")
+        rule = Wording(
+            "must be an object with per_minute and per_day", "phải là một đối tượng có per_minute và per_day"
+        )
+        raise _unreadable("/quota", rule)
     if not all(type(value) is int for value in quota.values()):
-        raise _unreadable("/quota", "must hold whole numbers")
+        raise _unreadable("/quota", Wording("must hold whole numbers", "phải gồm các số nguyên"))
     return Wish(
         service=ServiceCode(_text(document, "service")),
         agency=agency,
@@ -156,14 +160,14 @@ def _wish(body: bytes, agency: AgencyCode) -> Wish:
 def _text(document: dict[str, Any], name: str) -> str:
     value = document.get(name)
     if not isinstance(value, str):
-        raise _unreadable(f"/{name}", "must be text")
+        raise _unreadable(f"/{name}", Wording("must be text", "phải là chuỗi"))
     return value
 
 
 def _texts(document: dict[str, Any], name: str) -> tuple[str, ...]:
     value = document.get(name, [])
     if not isinstance(value, list) or len(value) > 100 or not all(isinstance(item, str) for item in value):
-        raise _unreadable(f"/{name}", "must be a list of texts")
+        raise _unreadable(f"/{name}", Wording("must be a list of texts", "phải là danh sách các chuỗi"))
     return tuple(value)
 
 
@@ -171,11 +175,12 @@ def _moment(document: dict[str, Any], name: str) -> datetime:
     try:
         return from_wire(_text(document, name))
     except (ValueError, OverflowError):
-        raise _unreadable(f"/{name}", "must be a moment with an offset (RFC 3339)") from None
+        rule = Wording("must be a moment with an offset (RFC 3339)", "phải là thời điểm có múi giờ (RFC 3339)")
+        raise _unreadable(f"/{name}", rule) from None
 
 
-def _unreadable(pointer: str, rule: str) -> Malformed:
-    return Malformed("access-request-unreadable", errors=[FieldError(pointer=pointer, detail=rule)])
+def _unreadable(pointer: str, rule: Wording) -> Malformed:
+    return Malformed("access-request-unreadable", errors=[FieldError.worded(pointer, rule)])
 
 
 def _shown(found: AccessRequest) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def problem_document(problem: Problem, language: Language, trace_id: str) -> dic
         "trace_id": trace_id,
     }
     if problem.errors:
-        document["errors"] = [{"pointer": error.pointer, "detail": error.detail} for error in problem.errors]
+        document["errors"] = [{"pointer": error.pointer, "detail": error.said(language)} for error in problem.errors]
     return document
 
 

@@ -20,12 +20,25 @@ from registry.model import Pattern, Service, Stage
 from registry.strict_yaml import write_yaml
 from schemas.identifiers import AgencyCode, ServiceCode, SystemCode
 from schemas.problem import Malformed, Problem
+from schemas.reasons import Wording
 from schemas.text import unaccented
 
 #: Both languages: the bus translates by the schema.
 _BOTH: Final = ["application/json", "application/xml"]
 _WORDS: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 _URL: Final = re.compile(r"https?://[^/@\s]+(/[^\s]*)?")
+_ADDRESSES_DIFFER: Final = Wording(
+    "the operations lie at different addresses: a system has one endpoint; import the others apart",
+    "các thao tác ở nhiều địa chỉ khác nhau, mà mỗi hệ thống chỉ có một điểm cuối; hãy nhập riêng các thao tác còn lại",
+)
+_NO_ADDRESS: Final = Wording(
+    "the description gives no address that can be called: no endpoint is drafted; use --endpoint-url",
+    "bản mô tả không có địa chỉ gọi được nên chưa lập điểm cuối; hãy cho biết địa chỉ gọi (--endpoint-url)",
+)
+_PROOFS_DIFFER: Final = Wording(
+    "the operations identify callers differently: the endpoint is drafted for the first of them",
+    "các thao tác xác thực bên gọi theo cách khác nhau: điểm cuối lập theo thao tác đầu tiên",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +66,7 @@ class DraftedService:
 
     operation: str
     code: ServiceCode
-    notes: tuple[str, ...]
+    notes: tuple[Wording, ...]
     files: Mapping[str, str]
 
 
@@ -67,7 +80,9 @@ class Draft:
     unknown: tuple[str, ...] = ()
     #: The manifest of the system by file name, if one was asked for.
     system_files: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    notes: tuple[Wording, ...] = ()
+    #: Name of the secret that the system's endpoint needs before the first call; empty: none.
+    secret: str = ""
 
     @property
     def manifests(self) -> tuple[str, ...]:
@@ -101,13 +116,14 @@ def draft(found: Found, wishes: Wishes) -> Draft:
             continue
         taken.add(service.code)
         services.append((operation, service))
-    system_files, notes = _system(found, services, wishes) if wishes.system and services else ({}, [])
+    system = _system(found, services, wishes, wishes.system) if wishes.system and services else _DraftedSystem()
     return Draft(
         services=tuple(service for _, service in services),
         refusals=tuple(refusals),
         unknown=tuple(sorted(wishes.select - known)),
-        system_files=system_files,
-        notes=tuple(notes),
+        system_files=system.files,
+        notes=tuple(system.notes),
+        secret=system.secret,
     )
 
 
@@ -143,7 +159,7 @@ def _service(operation: Operation, wishes: Wishes) -> DraftedService:
     return DraftedService(operation=operation.name, code=code, notes=(*operation.notes, *refused), files=files)
 
 
-def _languages(operation: Operation, code: ServiceCode, owner: AgencyCode) -> tuple[list[str], list[str]]:
+def _languages(operation: Operation, code: ServiceCode, owner: AgencyCode) -> tuple[list[str], list[Wording]]:
     """Content types in which consumers may speak, and why not both where it is only the schema's own."""
     contract = Contract(
         Service(
@@ -164,7 +180,8 @@ def _languages(operation: Operation, code: ServiceCode, owner: AgencyCode) -> tu
             contract.reply.bridge()
     except Malformed as problem:
         own = "application/xml" if isinstance(operation.schema, str) else "application/json"
-        return [own], [f"{own} only: {problem.detail()}"]
+        why = problem.wording()
+        return [own], [Wording(f"{own} only: {why.en}", f"chỉ nhận {own}: {why.vi}")]
     return _BOTH, []
 
 
@@ -188,23 +205,28 @@ def _provider(operation: Operation, code: str, files: dict[str, str]) -> dict[st
     return {"content_type": "application/xml", "soap": {"wsdl": {"file": f"{code}.wsdl"}, **operation.call}}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _DraftedSystem:
+    files: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[Wording] = ()
+    secret: str = ""
+
+
 def _system(
-    found: Found, services: Sequence[tuple[Operation, DraftedService]], wishes: Wishes
-) -> tuple[dict[str, str], list[str]]:
+    found: Found, services: Sequence[tuple[Operation, DraftedService]], wishes: Wishes, code: SystemCode
+) -> _DraftedSystem:
     """The provider's system: where it is called, how the bus proves itself, what it takes."""
-    notes: list[str] = []
-    code = wishes.system
-    if code is None:
-        return {}, notes
+    notes: list[Wording] = []
+    secret = ""
     addresses = list(dict.fromkeys(operation.address for operation, _ in services))
     url = wishes.endpoint_url or addresses[0]
     if not wishes.endpoint_url and len(addresses) > 1:
-        notes.append("the operations lie at different addresses: a system has one endpoint; import the others apart")
+        notes.append(_ADDRESSES_DIFFER)
     if not _URL.fullmatch(url):
-        notes.append("the description gives no address that can be called: no endpoint is drafted; use --endpoint-url")
+        notes.append(_NO_ADDRESS)
     settings = services[0][0].endpoint_settings
     if any(operation.endpoint_settings != settings for operation, _ in services):
-        notes.append("the operations identify callers differently: the endpoint is drafted for the first of them")
+        notes.append(_PROOFS_DIFFER)
     content: dict[str, Any] = {"kind": "System", "code": str(code), "name": str(code), "mode": "push"}
     if _URL.fullmatch(url):
         endpoint = content["endpoint"] = {"connector": wishes.connector or found.connector, "url": url}
@@ -212,10 +234,10 @@ def _system(
             endpoint["settings"] = dict(settings)
         if secret := wishes.secret or (_secret_name(code) if settings else ""):
             endpoint["secret"] = secret
-            notes.append(f"keep the endpoint's secret before the first call: lgsp registry secret set {secret}")
     content["receives"] = [str(service.code) for _, service in services]
     # An agency's code has capitals and a service's has none: no service's file has this name.
-    return {f"{code.replace('/', '.')}.yaml": write_yaml([content])}, notes
+    files = {f"{code.replace('/', '.')}.yaml": write_yaml([content])}
+    return _DraftedSystem(files=files, notes=notes, secret=secret)
 
 
 def _secret_name(code: SystemCode) -> str:

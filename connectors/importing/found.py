@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schemas.problem import Problem
+from schemas.reasons import Wording
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,7 @@ class Operation:
     #: What the endpoint must prove and cannot be drafted into the service: settings of the connector.
     endpoint_settings: Mapping[str, Any] = field(default_factory=dict)
     #: What a person should know before applying, one sentence each.
-    notes: tuple[str, ...] = ()
+    notes: tuple[Wording, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 from connectors.importing.sources import Documents
 from schemas.problem import Malformed
+from schemas.reasons import Wording
 from schemas.validation import compile_schema
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -46,6 +47,10 @@ _NAMING: Final = frozenset({"$id", "$anchor", "$dynamicRef", "$dynamicAnchor"})
 _IN_PLACE: Final = ("allOf", "anyOf", "oneOf")
 _IN_PLACE_ONE: Final = ("not", "if", "then", "else")
 MAX_DEFINITIONS: Final = 2000
+_PATTERN_LEFT_OUT: Final = Wording(
+    "a pattern with look-around or back-references is left out: the provider checks it alone",
+    "bỏ một mẫu ký tự dùng phép nhìn trước, nhìn sau hoặc tham chiếu ngược: chỉ nhà cung cấp kiểm tra",
+)
 
 
 class Direction(Enum):
@@ -133,7 +138,7 @@ class SchemaWriter:
         self._definitions: dict[str, Any] = {}
         #: Met and not yet converted. One after the other: a chain of references is longer than Python's stack.
         self._waiting: list[tuple[str, Node]] = []
-        self.notes: list[str] = []
+        self.notes: list[Wording] = []
 
     def document(self, schema: Node) -> dict[str, Any]:
         """The whole document of one schema."""
@@ -234,7 +239,7 @@ class SchemaWriter:
         try:
             compile_schema({"$schema": DIALECT, "pattern": pattern})
         except Malformed:
-            self.notes.append("a pattern with look-around or back-references is left out: the provider checks it alone")
+            self.notes.append(_PATTERN_LEFT_OUT)
             return
         yield "pattern", pattern
 

@@ -20,6 +20,7 @@ from connectors.rest import NOT_FOR_PAYLOADS
 from registry.strict_yaml import BadYaml, read_yaml
 from schemas.codec import MAX_JSON_DEPTH, read_json
 from schemas.problem import Malformed, Problem
+from schemas.reasons import Wording
 from schemas.text import nfc
 from schemas.validation import compile_schema
 
@@ -106,7 +107,7 @@ class _Reader:
     def _operation(self, name: str, path: str, item: Node, method: str, operation: Node) -> Operation:
         if not _METHODS[method]:
             raise Malformed("import-openapi-method")
-        notes: list[str] = []
+        notes: list[Wording] = []
         parameters = list(self._parameters(item, operation, notes))
         body, body_required = self._body(operation)
         call, schema = self._request(path, method, parameters, body, body_required=body_required, notes=notes)
@@ -131,7 +132,7 @@ class _Reader:
 
     # The request
 
-    def _parameters(self, item: Node, operation: Node, notes: list[str]) -> Iterator[_Parameter]:
+    def _parameters(self, item: Node, operation: Node, notes: list[Wording]) -> Iterator[_Parameter]:
         """Those of the path and the operation; the operation's own go before (OpenAPI 3.1, 4.8.10)."""
         merged: dict[tuple[str, str], Node] = {}
         for node in (item, operation):
@@ -142,10 +143,14 @@ class _Reader:
             if place == "header" and name.lower() in _IGNORED_HEADERS:
                 continue
             if place == "header" and name.lower() in NOT_FOR_PAYLOADS:
-                notes.append(f"the header {name} is left out: the bus sets it itself")
+                note = Wording(
+                    f"the header {name} is left out: the bus sets it itself",
+                    f"bỏ trường đầu thư HTTP {name}: trục tự đặt trường này",
+                )
+                notes.append(note)
                 continue
             if place == "cookie" and not node.value.get("required"):
-                notes.append(f"the cookie {name} is left out")
+                notes.append(Wording(f"the cookie {name} is left out", f"bỏ cookie {name}"))
                 continue
             yield self._parameter(place, name, node)
 
@@ -209,7 +214,7 @@ class _Reader:
         body: Node | None,
         *,
         body_required: bool,
-        notes: list[str],
+        notes: list[Wording],
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """How the operation is called, and the schema of its payload."""
         in_path = [parameter.name for parameter in parameters if parameter.place == "path"]
@@ -245,7 +250,7 @@ class _Reader:
 
     # The answer
 
-    def _reply(self, operation: Node, notes: list[str]) -> dict[str, Any] | None:
+    def _reply(self, operation: Node, notes: list[Wording]) -> dict[str, Any] | None:
         """The schema of the answers that mean success, None when they have no content."""
         responses = _mapping(operation.value.get("responses"))
         good = [value for status, value in responses.items() if re.fullmatch(r"2(\d\d|XX)", str(status))]
@@ -256,7 +261,11 @@ class _Reader:
         if not schemas:
             return None
         if len(schemas) < len(answers):
-            notes.append("some answers that mean success have no content: such an answer breaks the reply's schema")
+            note = Wording(
+                "some answers that mean success have no content: such an answer breaks the reply's schema",
+                "có câu trả lời thành công không có nội dung: câu trả lời như vậy không đúng lược đồ trả lời",
+            )
+            notes.append(note)
         writer = SchemaWriter(self._pointers, Direction.REPLY, is_3_0=self._is_3_0)
         if len(schemas) == 1:
             whole = writer.document(schemas[0])
@@ -279,7 +288,7 @@ class _Reader:
             url = url.replace(f"{{{name}}}", str(_mapping(variable).get("default", "")))
         return urljoin(self._place, url).rstrip("/") if "://" in self._place or "://" in url else ""
 
-    def _security(self, operation: Node) -> tuple[dict[str, Any], list[str]]:
+    def _security(self, operation: Node) -> tuple[dict[str, Any], list[Wording]]:
         """Settings of the endpoint for the first way to be identified that the connector knows, or a note."""
         wanted = operation.value.get("security", self._root.value.get("security"))
         ways = [_mapping(way) for way in _list(wanted)]
@@ -289,7 +298,11 @@ class _Reader:
         for way in ways:
             if len(way) == 1 and (settings := self._scheme(schemes.get(next(iter(way))))):
                 return settings, []
-        return {}, ["how the provider identifies callers is not one that the rest connector knows: see its settings"]
+        unknown = Wording(
+            "how the provider identifies callers is not one that the rest connector knows: see its settings",
+            "kết nối rest không biết cách nhà cung cấp xác thực bên gọi: xem các thiết lập riêng của kết nối",
+        )
+        return {}, [unknown]
 
     def _scheme(self, value: Any) -> dict[str, Any]:
         scheme = _mapping(self._pointers.follow(self._root.at(value)).value) if isinstance(value, Mapping) else {}

@@ -21,6 +21,7 @@ from connectors.importing.xsd import WSDL, XS, SchemaSet, read_document
 from connectors.soap import describe_wsdl
 from schemas.codec import read_xml
 from schemas.problem import Malformed, Problem
+from schemas.reasons import Wording
 from schemas.text import nfc
 from schemas.validation import compile_schema
 
@@ -400,8 +401,11 @@ def _documentation(node: _Element) -> str:
     return "" if found is None else nfc(" ".join("".join(map(str, found.itertext())).split()))[:300]
 
 
-def _header_note(element: str) -> str:
-    return f"the request has a header block {element}: the endpoint's settings must give it"
+def _header_note(element: str) -> Wording:
+    return Wording(
+        f"the request has a header block {element}: the endpoint's settings must give it",
+        f"yêu cầu có khối đầu thư SOAP {element}: phải đặt trong thiết lập riêng của điểm cuối",
+    )
 
 
 def _text(root: _Element) -> str:

@@ -3,6 +3,8 @@
 ::
 
     desk.py         who asks, what they may, their language; each page and deed names the right it needs
+    names.py        how agencies, services, states and reasons are called
+    broken_rules.py broken rules of schemas as sentences
     words.py        moments, durations, numbers as people read them
     kept.py         what all open pages of a process share
     signing_in.py   sign in and out, passwords, one-time codes

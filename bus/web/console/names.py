@@ -9,10 +9,11 @@ from typing import Any, Final
 from bus.people import trail_name
 from bus.records import State
 from bus.trace import in_words
+from bus.web.console.broken_rules import code_beside, sentence
 from registry.directory import Directory
 from registry.model import Stage
 from schemas.identifiers import ServiceCode, SystemCode
-from schemas.problem import Language
+from schemas.problem import FieldError, Language
 
 STATES: Final[Mapping[str, tuple[str, str, str]]] = {
     State.WAITING: ("đang chờ gửi", "waiting", "warn"),
@@ -95,6 +96,19 @@ class Names:
         """Why, also of a reason's code alone, and nothing of what the receiver said: letters travel outside."""
         told = {"reason": problem} if isinstance(problem, str) else problem
         return in_words(told, self.language, quoting=False) or "–"
+
+    def rule(self, detail: str) -> str:
+        """A broken rule as it is stored (``required: title``) as a sentence; a rule that is not known as it stands."""
+        known = sentence(detail)
+        return known.said(self.language) if known else detail
+
+    def rule_code(self, detail: str) -> str:
+        """What to show beside :meth:`rule`: the code that the sender was told, empty where nothing else was said."""
+        return code_beside(detail)
+
+    def broken(self, error: FieldError) -> str:
+        """What is wrong at one place."""
+        return error.said(self.language) if error.detail_vi else self.rule(error.detail)
 
     def _t(self, vi: str, en: str) -> str:
         return vi if self.language == "vi" else en

@@ -57,6 +57,7 @@ from schemas.codec import read_json, write_json
 from schemas.identifiers import AgencyCode, ServiceCode, SystemCode
 from schemas.moment import VIETNAM, from_wire, utc_now
 from schemas.problem import FieldError, Malformed, NotFound, NotPermitted, Problem
+from schemas.reasons import Wording
 
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 #: Lines of a difference that the audit trail keeps.
@@ -105,17 +106,21 @@ def faults_of_scope(
     for step in changes.steps:
         place = f"/{step.kind}/{step.subject}"
         if isinstance(step.entry, System) and not guards and _keys(step.before) != _keys(step.after):
-            yield FieldError(pointer=f"{place}/certificates", detail="keys are for a security officer to change")
+            rule = Wording("keys are for a security officer to change", "chỉ cán bộ an toàn thông tin được thay khoá")
+            yield FieldError.worded(f"{place}/certificates", rule)
         if scope is None:
             continue
         entries = [each for each in (step.before, step.after) if each is not None]
         if not all(_is_of(each, scope, owner) for each in entries):
-            yield FieldError(pointer=place, detail="is another agency's")
+            yield FieldError.worded(place, Wording("is another agency's", "là của cơ quan khác"))
         elif isinstance(step.entry, System):
             for name in ("endpoint", "speaks_for_children"):
                 before = getattr(step.before, name, None) or None
                 if before != (getattr(step.after, name, None) or None):
-                    yield FieldError(pointer=f"{place}/{name}", detail="is for the province's registrar to change")
+                    rule = Wording(
+                        "is for the province's registrar to change", "chỉ cán bộ quản lý danh mục của tỉnh được sửa"
+                    )
+                    yield FieldError.worded(f"{place}/{name}", rule)
 
 
 def _is_of(entry: Entry, scope: AgencyCode, owner: Mapping[str, AgencyCode | None]) -> bool:
@@ -420,7 +425,7 @@ def _schema(name: str, text: str) -> Any:
         return read_json(text.encode())
     except Malformed as problem:
         raise Malformed(
-            "registry-manifest-invalid", errors=[FieldError(pointer=f"/{name}", detail=problem.detail())]
+            "registry-manifest-invalid", errors=[FieldError.worded(f"/{name}", problem.wording())]
         ) from None
 
 
@@ -504,8 +509,9 @@ def _documents(folder: Path, manifests: Sequence[str], there: frozenset[str]) ->
         if name in there
         for document in parse_manifest((folder / name).read_bytes(), source=name, folder=folder)
     ]
+    rule = Wording("names a file that was not uploaded with it", "nêu một tệp không được tải lên cùng")
     outside = [
-        FieldError(pointer=document.place, detail="names a file that was not uploaded with it")
+        FieldError.worded(document.place, rule)
         for document in documents
         if not set(_named_files(document.content)) <= there
     ]
@@ -572,23 +578,18 @@ def _described(desk: Desk) -> tuple[list[Entry], list[str], str]:
             for name in made.manifests
             for document in parse_manifest((out / name).read_bytes(), source=name, folder=out)
         ]
-    notes = [f"{service.operation}: {text}" for service in made.services for text in service.notes]
+    notes = [f"{service.operation}: {note.said(desk.language)}" for service in made.services for note in service.notes]
     notes += [f"{each.name}: {each.problem.detail(desk.language)}" for each in made.refusals]
     absent = desk.t("không có thao tác này", "no such operation")
-    notes += [*made.notes, *(f"{name}: {absent}" for name in made.unknown)]
-    secrets = {each.endpoint.secret for each in entries if isinstance(each, System) and each.endpoint} - {""}
-    # The importer speaks to whoever sits at a terminal.
-    notes = [note for note in notes if not any(note.endswith(f"lgsp registry secret set {each}") for each in secrets)]
-    notes += [
-        desk.t(
-            f"Áp dụng xong, cán bộ an toàn thông tin lưu bí mật {each} ở trang của hệ thống; trước đó chưa gọi được.",
-            f"Once applied, a security officer keeps the secret {each} on the system's page; no call works before.",
+    notes += [*(note.said(desk.language) for note in made.notes), *(f"{name}: {absent}" for name in made.unknown)]
+    if made.secret and desk.bus.registry.secret(made.secret) is None:
+        told = desk.t(
+            "Áp dụng xong, cán bộ an toàn thông tin lưu bí mật %s ở trang của hệ thống; trước đó chưa gọi được.",
+            "Once applied, a security officer keeps the secret %s on the system's page; no call works before.",
         )
-        for each in sorted(secrets)
-        if desk.bus.registry.secret(each) is None
-    ]
+        notes.append(told % made.secret)
     if not entries:
-        raise Malformed("import-nothing", errors=[FieldError(pointer="", detail=text) for text in notes[:50]])
+        raise Malformed("import-nothing", errors=[FieldError.worded("", Wording(text, text)) for text in notes[:50]])
     return entries, notes, first
 
 
