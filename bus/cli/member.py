@@ -282,9 +282,9 @@ def inbox(
         for delivery in _fetched(client, wait, most, follow):
             saved = _save(delivery, out) if out else None
             _show(delivery, saved, as_json)
+            count += 1  # here: who is told to end while the bus answers has it all the same
             if acknowledges:
                 delivery.ack()
-            count += 1
             if most is not None and count >= most:
                 break
     if not as_json:
