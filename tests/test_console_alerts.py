@@ -17,6 +17,7 @@ from sqlalchemy import insert, text
 from bus import notices
 from bus.alerts import DEFAULTS, KINDS, Finding, KeyEnd, Kind, QuotaUse, Rule, Sight, judge, said_of, sentence_of
 from bus.incidents import GIVE_UP_AFTER, PATIENCE, AlertStore
+from bus.logs import no_logs
 from bus.notices import Notices, check_webhook
 from bus.people import AuditEvent, People, PersonRole
 from bus.records import QueueRecord
@@ -329,6 +330,19 @@ def test_one_process_looks_a_minute_and_any_may(world: World) -> None:
     watch = Watch(world.bus)
     assert [watch.look_in_turn(now + timedelta(seconds=each)) for each in (0, 1, 60)] == [True, False, True]
     assert (AlertStore(world.bus.store).watched_at() or now) > now
+
+
+@pytest.mark.parametrize("path", ["/console/", "/console/alerts"])
+def test_who_opens_the_console_right_after_the_start_is_not_alarmed(console_house: ConsoleHouse, path: str) -> None:
+    lan = Visitor.of(console_house, "lan", PersonRole.OBSERVER)
+    alarm = "Hai phút vừa qua không có tiến trình"
+    assert alarm in lan.get(path).text, "nothing delivers here"
+    with no_logs(), delivering(console_house.world.bus):
+        patience_ends = time.monotonic() + 20
+        while alarm in lan.get(path).text:
+            assert time.monotonic() < patience_ends
+            time.sleep(0.1)
+        assert AlertStore(console_house.world.bus.store).watched_at() is None, "it has not looked yet"
 
 
 def test_a_delivery_process_watches(world: World, mails: MailHouse, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,9 @@ from flask import request
 from werkzeug.wrappers import Response as AnyResponse
 
 from bus.alerts import KINDS, Incident, Kind, Rule, said_of, sentence_of
+from bus.assembly import Bus
 from bus.incidents import AlertStore
+from bus.nodes import Role
 from bus.notices import check_webhook, page_of, try_out
 from bus.people import note
 from bus.watching import WATCH_SECONDS
@@ -162,9 +164,15 @@ def install(console: Console) -> None:
 
 def open_now(desk: Desk, store: AlertStore) -> dict[str, Any]:
     """Also whether anybody watches: where nobody does, an empty list means nothing."""
-    counts_until, now = store.watched_at(), utc_now()
-    watched = counts_until is not None and now - counts_until < timedelta(seconds=2 * WATCH_SECONDS)
-    return {"open": store.open_incidents(desk.scope), "watched": watched, **_words(desk)}
+    return {"open": store.open_incidents(desk.scope), "watched": _is_watched(desk.bus, store), **_words(desk)}
+
+
+def _is_watched(bus: Bus, store: AlertStore) -> bool:
+    """Has a delivery process looked lately, or begun so lately that it has not looked yet?"""
+    counts_until, since = store.watched_at(), utc_now() - timedelta(seconds=2 * WATCH_SECONDS)
+    if counts_until is not None and counts_until > since:
+        return True
+    return any(node.role is Role.WORK and node.started_at > since for node in bus.nodes.look().nodes)
 
 
 def _rules(desk: Desk, store: AlertStore) -> dict[str, Any]:
