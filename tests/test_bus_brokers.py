@@ -157,9 +157,12 @@ def _forget_queues(node: RabbitNode) -> None:
 
 @contextmanager
 def _channel(node: RabbitNode) -> Iterator[pika.adapters.blocking_connection.BlockingChannel]:
+    """What was published on it is in its queue; unconfirmed, a quorum queue may lose it when the channel closes."""
     connection = pika.BlockingConnection(pika.URLParameters(node.url))
     try:
-        yield connection.channel()
+        channel = connection.channel()
+        channel.confirm_delivery()
+        yield channel
     finally:
         connection.close()
 
