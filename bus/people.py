@@ -128,7 +128,7 @@ class People:
             "created_at": to_micros(now),
         }
         event = AuditEvent(
-            at=now, person=by, action="person.added", target=f"person:{name}", agency=agency,
+            at=now, person=by, action="person.added", target=trail_name(name), agency=agency,
             facts={"roles": row["roles"], "agency": agency},
         )  # fmt: skip
 
@@ -244,7 +244,7 @@ class People:
         if named != row.roles:
             connection.execute(update(people).where(people.c.name == row.name).values(roles=named))
             event = AuditEvent(
-                at=now, person="openid", action="person.changed", target=f"person:{row.name}",
+                at=now, person="openid", action="person.changed", target=trail_name(row.name),
                 agency=AgencyCode.unchecked(row.agency) if row.agency else None,
                 facts={"roles": named, "before": row.roles},
             )  # fmt: skip
@@ -261,7 +261,7 @@ class People:
             connection.execute(update(people).where(people.c.name == name).values(locked_until=until))
             note(
                 connection,
-                AuditEvent(at=now, person=name, action="sign-in.locked", target=f"person:{name}",
+                AuditEvent(at=now, person=name, action="sign-in.locked", target=trail_name(name),
                            facts={"failures": failures}),
             )  # fmt: skip
 
@@ -281,7 +281,7 @@ class People:
         }
         connection.execute(delete(person_sessions).where(person_sessions.c.ends_at < to_micros(now)))
         connection.execute(insert(person_sessions).values(session))
-        note(connection, AuditEvent(at=now, person=row.name, action="sign-in", target=f"person:{row.name}"))
+        note(connection, AuditEvent(at=now, person=row.name, action="sign-in", target=trail_name(row.name)))
         return token, OpenSession(
             token_sha256=session["token_sha256"], person=_person(row), form_key=session["form_key"], begun_at=now
         )

@@ -385,8 +385,7 @@ def _dossier_faults(service: Service) -> Iterator[FieldError]:
                 DossierReader(view)
         except Malformed as problem:
             for error in problem.errors:
-                rule = Wording(error.detail, error.said("vi"))
-                yield _error(service, place + error.pointer.removeprefix("/dossier"), rule)
+                yield replace(error, pointer=_pointer(service, place + error.pointer.removeprefix("/dossier")))
     if views["dossier/reply"] is not None and service.pattern is not Pattern.REQUEST_REPLY:
         rule = Wording(
             "speaks of answers, and a one-way service has none",
@@ -418,8 +417,12 @@ def _contract_faults(service: Service) -> Iterator[FieldError]:
 
 
 def _error(entry: Entry, field: str, rule: Wording) -> FieldError:
+    return FieldError.worded(_pointer(entry, field), rule)
+
+
+def _pointer(entry: Entry, field: str) -> str:
     subject = subject_of(entry).replace("~", "~0").replace("/", "~1")
-    return FieldError.worded(f"/{kind_of(entry)}/{subject}/{field}", rule)
+    return f"/{kind_of(entry)}/{subject}/{field}"
 
 
 # Small steps

@@ -82,7 +82,7 @@ class Problem(Exception):
 
     def detail(self, language: Language = "en") -> str:
         """What happened and what to do next, in one or two sentences."""
-        return self.wording().said(language)
+        return REASONS[self.reason].said(language).format(**self.facts)
 
     def wording(self) -> Wording:
         """The same in both languages."""

@@ -424,6 +424,16 @@ def test_who_may_only_look_changes_nothing(console_house: ConsoleHouse, role: Pe
     assert console_house.world.rows() == before
 
 
+@pytest.mark.parametrize("path, shown", [("/console/", 20), ("/console/registry", 50)])
+def test_more_than_a_page_of_what_ends_soon_is_counted(console_house: ConsoleHouse, path: str, shown: int) -> None:
+    ends = utc_now() + timedelta(days=10)
+    note = console_house.world.bus.registry.load().grants["note"]
+    console_house.world.register(*(replace(note, id=f"soon-{number}", expires_at=ends) for number in range(60)))
+    told = Visitor.of(console_house, "lan", PersonRole.OBSERVER).get(path).text
+    assert told.count('"/console/registry/grants/soon-') == shown
+    assert f"và {60 - shown} mục nữa" in told
+
+
 @pytest.mark.parametrize("path", ["/console/", "/console/registry"])
 def test_what_ends_soon_is_told_the_same_on_both_first_pages(console_house: ConsoleHouse, path: str) -> None:
     world, soon, gone = console_house.world, utc_now() + timedelta(days=10), utc_now() - timedelta(days=40)

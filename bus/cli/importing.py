@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from bus.cli import FAILED, REFUSED
-from bus.cli.terminal import printable
+from bus.cli.terminal import printable, problem_lines
 from bus.settings import Settings
 from connectors.importing.draft import Draft, Wishes, draft
 from connectors.importing.openapi import read_openapi
@@ -82,18 +82,18 @@ def _report(made: Draft, language: Language) -> None:
         click.echo(f"    {printable(refusal.problem.detail(language))}")
     for name in made.unknown:
         click.secho(f"- {printable(name)}  there is no such operation", fg="red")
-    for note in (*made.notes, *_secret_notes(made.secret)):
+    notes = [*made.notes, *([_secret_note(made.secret)] if made.secret else [])]
+    for note in notes:
         click.secho(f"! {printable(note.said(language))}", fg="yellow")
     click.echo(f"{len(made.services)} drafted, {len(made.refusals)} refused")
 
 
-def _secret_notes(secret: str) -> Iterator[Wording]:
-    if secret:
-        command = f"lgsp registry secret set {secret}"
-        yield Wording(
-            f"keep the endpoint's secret before the first call: {command}",
-            f"lưu bí mật của điểm cuối trước lần gọi đầu tiên: {command}",
-        )
+def _secret_note(secret: str) -> Wording:
+    command = f"lgsp registry secret set {secret}"
+    return Wording(
+        f"keep the endpoint's secret before the first call: {command}",
+        f"lưu bí mật của điểm cuối trước lần gọi đầu tiên: {command}",
+    )
 
 
 def _print(made: Draft) -> None:
@@ -122,7 +122,6 @@ def _write(made: Draft, out: Path, language: Language, *, force: bool) -> None:
         click.echo(f"The files cannot be written: {error.strerror}.", err=True)
         raise click.exceptions.Exit(FAILED) from None
     except Problem as problem:
-        lines = [problem.detail(language), *(f"  {error.pointer}: {error.said(language)}" for error in problem.errors)]
-        click.echo(printable("\n".join(lines)), err=True)
+        click.echo(printable("\n".join(problem_lines(problem, language))), err=True)
         raise click.exceptions.Exit(REFUSED) from None
     click.echo(f"{len(made.files)} files written. Look at them, then: lgsp registry apply {out}/*.yaml --dry-run")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ from bus.cli import FAILED, REFUSED, fail
 from bus.cli.member import write_whole
 from bus.cli.opened import opened_bus
 from bus.cli.stats import day_of, midnight
-from bus.cli.terminal import console, print_json, session_of
+from bus.cli.terminal import console, print_csv, print_json, session_of
 from connectors.payment_books import (
     Books,
     Finding,
@@ -110,7 +108,7 @@ def reconcile_day(
     books = books.on(written_day)
     rows = [*_rows(lines, books)]
     if as_csv:
-        click.echo(_csv(rows), nl=False)
+        print_csv(_COLUMNS, ([getattr(row, name) for name in _COLUMNS] for row in rows))
     elif as_json:
         print_json(_document(day, books, lines, rows))
     else:
@@ -159,15 +157,6 @@ def _rows(lines: Iterable[Line], books: Books) -> Iterator[Row]:
             here=found.expected,
             there=found.amount,
         )
-
-
-def _csv(rows: Iterable[Row]) -> str:
-    # Codes and whole numbers only: nothing here can be a formula.
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    writer.writerows([getattr(row, name) for name in _COLUMNS] for row in rows)
-    return text.getvalue()
 
 
 def _sums(lines: Iterable[Line]) -> tuple[list[Transaction], list[Transaction]]:

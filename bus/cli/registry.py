@@ -20,7 +20,7 @@ from rich.table import Table
 
 from bus.cli import FAILED, REFUSED
 from bus.cli.members import equip, handed_out, refuse_open_folder, refuse_unwritable
-from bus.cli.terminal import actor, console
+from bus.cli.terminal import actor, console, problem_lines
 from bus.registration import plan_registration
 from bus.settings import Settings, load_settings
 from bus.store import open_engine
@@ -272,8 +272,7 @@ def _open_store() -> Iterator[RegistryStore]:
             raise click.exceptions.Exit(FAILED)
         yield store
     except Problem as problem:
-        language = _language()
-        _refuse([problem.detail(language), *(f"  {error.pointer}: {error.said(language)}" for error in problem.errors)])
+        _refuse(problem_lines(problem, _language()))
     finally:
         engine.dispose()
 

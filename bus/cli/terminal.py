@@ -18,6 +18,7 @@ from bus.cli import Session
 from bus.trace import in_words as in_words
 from bus.trace import printable as printable
 from schemas.moment import VIETNAM
+from schemas.problem import Language, Problem
 from schemas.procedures import plain_cell
 
 
@@ -31,13 +32,18 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, ensure_ascii=False, indent=2))
 
 
-def print_csv(headings: Sequence[str], rows: Iterable[Sequence[str | int]]) -> None:
+def print_csv(headings: Sequence[str], rows: Iterable[Sequence[str | int | None]]) -> None:
     """RFC 4180 with plain line ends. No cell runs as a formula: most of what is in them others wrote."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(headings)
     writer.writerows([plain_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     click.echo(file.getvalue(), nl=False)
+
+
+def problem_lines(problem: Problem, language: Language) -> list[str]:
+    """What is wrong, then each place."""
+    return [problem.detail(language), *(f"  {error.pointer}: {error.said(language)}" for error in problem.errors)]
 
 
 def session_of(context: click.Context) -> Session:

@@ -73,11 +73,13 @@ def _first_page(console: Console) -> None:
             "grants": sum(sees_grant(desk, each) for each in directory.grants.values()),
             "subscriptions": sum(desk.sees(each.system.agency) for each in directory.subscriptions.values()),
         }
+        soon = endings(desk, utc_now())
         return desk.show(
             "registry.html",
             waiting=waiting,
             decides=lambda service: decides_on(desk, service),
-            endings=endings(desk, utc_now()),
+            soon=soon[:MOST_ROWS],
+            soon_left=max(0, len(soon) - MOST_ROWS),
             counts=counts,
         )
 

@@ -7,7 +7,7 @@ has given, drafts and schemas of services that it owns, may use or takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Generic, TypeVar
@@ -185,24 +185,23 @@ def keys_seen(desk: Desk) -> list[HeldKey]:
 def endings(desk: Desk, now: datetime) -> list[Ending]:
     """Certificates of systems that are in use, services with a sunset, and grants, soonest first. A grant that ended
     and was not missed for a month is not told of any more; the others need something done."""
-    last_day, directory = now + SOON, desk.directory
-    found = [
-        Ending(kind="certificate", at=system.keys_end, subject=system.code, agency=system.agency,
-               address=f"/console/registry/systems/{system.code}")
-        for system in directory.systems.values()
-        if system.keys_end is not None and system.keys_end <= last_day and sees_system(desk, system)
-    ]  # fmt: skip
-    found += [
-        Ending(kind="sunset", at=service.sunset, subject=service.key, agency=service.owner,
-               address=f"/console/registry/services/{service.code}/{service.version}")
-        for service in directory.services.values()
-        if service.sunset is not None and service.sunset <= last_day and service.stage is not Stage.RETIRED
-        and desk.sees(service.owner)
-    ]  # fmt: skip
-    found += [
-        Ending(kind="grant", at=grant.expires_at, subject=grant.service, agency=grant.grantee,
-               address=f"/console/registry/grants/{grant.id}")
-        for grant in directory.grants.values()
-        if grant.expires_at is not None and now - SOON <= grant.expires_at <= last_day and sees_grant(desk, grant)
-    ]  # fmt: skip
-    return sorted(found, key=lambda each: (each.at, each.address))
+    return sorted(_endings(desk, now), key=lambda each: (each.at, each.address))
+
+
+def _endings(desk: Desk, now: datetime) -> Iterator[Ending]:
+    directory = desk.directory
+    for system in directory.systems.values():
+        last = system.keys_end
+        if last is not None and last <= now + SOON and sees_system(desk, system):
+            address = f"/console/registry/systems/{system.code}"
+            yield Ending(kind="certificate", at=last, subject=system.code, agency=system.agency, address=address)
+    for service in directory.services.values():
+        last = service.sunset if service.stage is not Stage.RETIRED else None
+        if last is not None and last <= now + SOON and desk.sees(service.owner):
+            address = f"/console/registry/services/{service.code}/{service.version}"
+            yield Ending(kind="sunset", at=last, subject=service.key, agency=service.owner, address=address)
+    for grant in directory.grants.values():
+        last = grant.expires_at
+        if last is not None and now - SOON <= last <= now + SOON and sees_grant(desk, grant):
+            address = f"/console/registry/grants/{grant.id}"
+            yield Ending(kind="grant", at=last, subject=grant.service, agency=grant.grantee, address=address)
